@@ -1,0 +1,50 @@
+# Each target makes what it needs: `make run` and `make test` work on a fresh machine with Python 3.11+ and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+BENCH := .venv-bench
+
+.PHONY: run test check bench soak data lowest clean
+
+run: $(READY)  ## run the demo, with its dashboard
+	$(BIN)/python -m streamlab --trace
+
+test: $(READY)  ## run the tests and the examples in the docstrings
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## style, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(BENCH)/ready  ## measure against a plain loop and against other engines, in one run
+	$(BENCH)/bin/python -m benchmarks
+
+soak: $(READY)  ## the long tests
+	$(BIN)/python -m benchmarks.memory --lines 10000000
+
+data: $(READY)  ## a million lines of each kind of log, in data/generated
+	mkdir -p data/generated
+	for kind in app access json syslog; do \
+	  $(BIN)/python data/generate.py --kind $$kind --lines 1000000 --seed 7 --out data/generated/$$kind.log; done
+
+lowest:  ## the tests with the oldest versions that pyproject.toml admits
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/python -m uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]'
+	.venv-lowest/bin/python -m pytest
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+$(BENCH)/ready: pyproject.toml benchmarks/requirements.txt
+	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -e . -r benchmarks/requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(BENCH) .venv-lowest build dist data/generated

@@ -1,0 +1,1 @@
+"""Sample logs written for streamlab, and the generator of large ones (`data.generate`)."""

@@ -1,0 +1,44 @@
+"""streamlab: build, watch and debug pipelines over streams of lines. Every line is accounted for.
+
+>>> import streamlab
+>>> run = streamlab.run(["info: system booted", "warn: disk space low"], trace=True)
+>>> run.traces[["path", "fate", "output"]].values.tolist()
+[['start > end', 'emitted', '[info: system booted]'], ['start > warn > end', 'emitted', '[WARN: DISK SPACE LOW]']]
+"""
+
+from streamlab.demo import demo
+from streamlab.errors import (
+    DashboardError,
+    PipelineError,
+    ProcessorFailed,
+    RunError,
+    SinkError,
+    SourceError,
+    StreamlabError,
+    TraceError,
+)
+from streamlab.paths import EMIT
+from streamlab.pipeline import Pipeline
+from streamlab.policy import Retry
+from streamlab.run import Run, run
+from streamlab.tables import export
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EMIT",
+    "DashboardError",
+    "Pipeline",
+    "PipelineError",
+    "ProcessorFailed",
+    "Retry",
+    "Run",
+    "RunError",
+    "SinkError",
+    "SourceError",
+    "StreamlabError",
+    "TraceError",
+    "demo",
+    "export",
+    "run",
+]

@@ -1,0 +1,6 @@
+"""``python -m streamlab``."""
+
+from streamlab.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""The command line: ``streamlab [run] [SOURCE]...``. Data goes to standard output, all else to standard error."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from streamlab import __version__
+from streamlab.config import load_pipeline
+from streamlab.demo import LINES, demo
+from streamlab.errors import StreamlabError
+from streamlab.session import INTERRUPTED, READER_GONE, Job, perform
+from streamlab.views.terminal import Terminal
+
+EXIT_CODES = """\b
+Exit codes:
+  0    the run finished, or was ended by SIGTERM after it had drained;
+       lines that failed are told of, and do not change this
+  1    the run failed
+  2    wrong use: an unknown file, option or pipeline, a port that is taken
+  130  Ctrl-C while the run was going on (once it has finished: 0)
+  141  the reader of standard output went away, as with "| head"
+A second Ctrl-C ends at once."""
+
+EXAMPLES = """\b
+Examples:
+  streamlab --trace                             the built-in demo
+  streamlab app.log --trace                     a file, traced, with the dashboard
+  streamlab --pipeline logs.py 'logs/*.gz' --no-dashboard --output out.log
+  journalctl -f | streamlab --pipeline app.pipelines:alerts"""
+
+#: Formats of ``--export-traces``, known before a long run rather than after it.
+TRACE_FILES = (".csv", ".jsonl", ".ndjson", ".parquet")
+#: What ``--trace=MODE`` is to a run.
+MODES: dict[str, Any] = {"on": True, "all": "all", "hops": "hops"}
+
+
+class DefaultRun(click.Group):
+    """Commands of which ``run`` is the one that is meant when none is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``run`` in front, unless there is a command or a question to the program itself."""
+        if not args or args[0] not in (*self.commands, "-h", "--help", "--version"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the options of ``run`` too."""
+        params = (*self.commands["run"].params, *self.get_params(ctx))
+        records = [param.get_help_record(ctx) for param in params if isinstance(param, click.Option)]
+        with formatter.section("Options"):
+            formatter.write_dl([record for record in records if record is not None])
+        self.format_commands(ctx, formatter)
+
+
+class OptionalMode(click.Command):
+    """A command whose ``--trace`` may stand alone; click would take the next word, a file's name, for its value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write the mode out."""
+        end = args.index("--") if "--" in args else len(args)
+        args = ["--trace=on" if arg == "--trace" and at < end else arg for at, arg in enumerate(args)]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=DefaultRun,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    subcommand_metavar="[run] [SOURCE]... [OPTIONS]",
+    options_metavar="",
+    epilog=f"{EXAMPLES}\n\n{EXIT_CODES}",
+)
+@click.version_option(__version__, prog_name="streamlab")
+def commands() -> None:
+    """Run a pipeline over lines, watch it, and keep account of every line.
+
+    SOURCE is a file, a glob or a folder, compressed or not; - is standard input. Without one, standard input is read
+    if it is a pipe or a file, else the demo's lines are.
+    """
+
+
+@commands.command(cls=OptionalMode, epilog=EXIT_CODES)
+@click.argument("source", nargs=-1)
+@click.option("--pipeline", metavar="WHERE", help="MODULE:NAME or FILE.py[:NAME]; by default the demo.")
+@click.option("--output", metavar="FILE", default="-", help="Write the output to a new file instead of standard output.")
+@click.option(
+    "--trace",
+    type=click.Choice(list(MODES)),
+    metavar="[=MODE]",
+    help="Keep what happened to the last lines, the failed and the slowest;"
+    " =all: path and fate of every line; =hops: each processor's values too.",
+)
+@click.option(
+    "--trace-limit",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Last lines to keep.",
+)
+@click.option(
+    "--export-traces", metavar="FILE", help="Write the traces to a .csv, .jsonl or .parquet file; implies --trace."
+)
+@click.option("--no-dashboard", is_flag=True, help="No dashboard: end when the input ends.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Port of the dashboard; by default 8000, or the next free one.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the dashboard.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing on standard error but errors.")
+def run(
+    source: tuple[str, ...],
+    pipeline: str | None,
+    output: str,
+    trace: str | None,
+    trace_limit: int,
+    export_traces: str | None,
+    no_dashboard: bool,
+    port: int | None,
+    host: str,
+    quiet: bool,
+) -> int:
+    """Run a pipeline over lines; the command when none is named.
+
+    SOURCE is a file, a glob or a folder, compressed or not; - is standard input. Without one, standard input is read
+    if it is a pipe or a file, else the demo's lines are.
+    """
+    if output == "-" and sys.stdout is None:
+        raise click.UsageError("standard output is closed: give --output FILE")
+    if export_traces is not None:
+        _check_export(export_traces)
+    lines = _source(source)
+    job = Job(
+        source=lines,
+        pipeline=demo if pipeline is None else load_pipeline(pipeline),
+        output=output,
+        trace=MODES[trace or "on"] if trace or export_traces else False,
+        trace_limit=trace_limit,
+        export_traces=export_traces,
+        address=None if no_dashboard else (host, port),
+        summary=lines is not LINES or pipeline is not None,
+    )
+    return perform(job, Terminal(quiet, data=output == "-"))
+
+
+def _source(given: Sequence[str]) -> Any:
+    """Return what to read."""
+    if not given:
+        return "-" if _has_input() else LINES
+    if len(given) > 1 and "-" in given:
+        raise click.UsageError("- (standard input) cannot be read together with files")
+    for name in given:
+        if name in MODES and not os.path.exists(name):
+            raise click.UsageError(f"there is no file {name!r}; the mode of traces is written --trace={name}")
+    return given[0] if len(given) == 1 else [Path(name) for name in given]
+
+
+def _has_input() -> bool:
+    """Tell whether standard input is a pipe or a file: neither a terminal, nor closed, nor /dev/null."""
+    if sys.stdin is None:
+        return False
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def _check_export(path: str) -> None:
+    """Refuse early what would be refused at the end of the run."""
+    if Path(path).suffix not in TRACE_FILES:
+        raise click.UsageError(f"--export-traces {path}: the name must end in {', '.join(TRACE_FILES)}")
+    if not Path(path).parent.is_dir():
+        raise click.UsageError(f"--export-traces {path}: there is no folder {Path(path).parent}")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line, and exit.
+
+    Args:
+        args: the words after the program's name; by default the process's own.
+    """
+    try:
+        code = commands.main(args, prog_name="streamlab", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except StreamlabError as error:  # before the run: what was asked for is not there
+        Terminal().error(error)
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except BrokenPipeError:  # of --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = READER_GONE
+    sys.exit(code)

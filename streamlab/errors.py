@@ -1,0 +1,48 @@
+"""Every exception that streamlab raises.
+
+::
+
+    StreamlabError
+    ├── PipelineError        the graph does not hold together; raised while building
+    ├── SourceError          lines cannot be read
+    ├── SinkError            output cannot be written
+    ├── RunError             a run failed, or was asked for what it cannot do
+    │   └── ProcessorFailed  a processor with ``on_error="stop"`` failed on a line
+    ├── TraceError           a trace was asked for that was not kept
+    └── DashboardError       the dashboard cannot be started
+
+What goes wrong with *one line* is not an exception but a row in ``run.errors``: its ``kind`` is one of
+``streamlab.policy.FAILURE_KINDS``.
+"""
+
+
+class StreamlabError(Exception):
+    """The base of all of them: ``except streamlab.StreamlabError`` catches what streamlab raises."""
+
+
+class PipelineError(StreamlabError):
+    """The graph does not hold together: a duplicate name, an unknown processor, an option that does not fit."""
+
+
+class SourceError(StreamlabError):
+    """Lines cannot be read: a missing file, a damaged archive, an iterable that raised."""
+
+
+class SinkError(StreamlabError):
+    """Output cannot be written: a full disk, a missing folder, a file that is there already."""
+
+
+class RunError(StreamlabError):
+    """A run failed, or was asked for what it cannot do in its state."""
+
+
+class ProcessorFailed(RunError):
+    """A processor with ``on_error="stop"`` failed on a line; ``__cause__`` is what it raised."""
+
+
+class TraceError(StreamlabError):
+    """A trace was asked for that was not kept."""
+
+
+class DashboardError(StreamlabError):
+    """The dashboard cannot be started: its packages are missing, or the port is taken."""

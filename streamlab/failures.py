@@ -1,0 +1,135 @@
+"""What went wrong with a line: one record a failure, kept for the errors table and the dead letters."""
+
+from __future__ import annotations
+
+import traceback as tracebacks
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import CodeType, TracebackType
+from typing import Any
+
+ERROR_COLUMNS = ("line_no", "time", "processor", "kind", "error", "message", "line", "attempts", "traceback")
+DEAD_LETTER_COLUMNS = (
+    "line_no",
+    "source",
+    "line",
+    "processor",
+    "kind",
+    "error",
+    "message",
+    "attempts",
+    "time",
+    "path",
+)
+
+
+@dataclass(slots=True)
+class Failure:
+    """One value that a processor, the source or the sink failed on.
+
+    Attributes:
+        line_no: the line it came from; ``None`` for what went wrong at ``flush``.
+        time: seconds since the epoch.
+        processor: whose visit failed; ``None`` for a line that did not get as far as the entry.
+        kind: one of `streamlab.policy.FAILURE_KINDS`.
+        error: name of the exception's class.
+        message: what it says.
+        line: the line, whole.
+        attempts: how often the processor tried.
+        traceback: the user's part of it, as text; empty when no code of theirs was involved.
+        source: where the line came from.
+        path: the processors it had visited, ``start > warn``.
+        dead: whether it became a dead letter (not skipped, nor handled by another processor).
+    """
+
+    line_no: int | None
+    time: float
+    processor: str | None
+    kind: str
+    error: str
+    message: str
+    line: str
+    attempts: int = 1
+    traceback: str = ""
+    source: str = ""
+    path: str = ""
+    dead: bool = True
+
+    def row(self) -> dict[str, Any]:
+        """Return all there is, by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def where(self, pipeline: str) -> str:
+        """Return one sentence for people: pipeline, processor, line number and what happened."""
+        processor = f", processor {self.processor!r}" if self.processor is not None else ""
+        line = f", line {self.line_no}" if self.line_no is not None else ", at end of input"
+        return f"pipeline {pipeline!r}{processor}{line}: {self.error}: {self.message}"
+
+
+@dataclass(slots=True)
+class Failures:
+    """The last failures, all dead letters (or the last ones, with ``keep``), and how many there were.
+
+    Attributes:
+        keep: dead letters to keep; ``None`` for all of them.
+    """
+
+    keep: int | None = None
+    total: int = 0
+    dead: int = 0
+    recent: deque[Failure] = field(default_factory=lambda: deque(maxlen=10_000))
+    letters: deque[Failure] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.letters = deque(maxlen=self.keep)
+
+    def extend(self, failures: Sequence[Failure]) -> None:
+        """Take in what failed in a batch."""
+        self.recent.extend(failures)
+        self.total += len(failures)
+        letters = [failure for failure in failures if failure.dead]
+        self.letters.extend(letters)
+        self.dead += len(letters)
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an exception says; its ``__str__`` is the user's code too."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"<{type(error).__name__} whose str() raises {type(second).__name__}>"
+
+
+_formatted: dict[tuple[tuple[CodeType, int], ...], str] = {}
+
+
+def traceback_text(error: BaseException) -> str:
+    """Return the part of a traceback that is the user's, as text.
+
+    Formatting one from scratch costs tens of microseconds, and a broken processor fails on every line from the same
+    place: so the text of a place is kept.
+    """
+    last = tracebacks.format_exception_only(error)[-1]
+    if error.__cause__ is not None or error.__context__ is not None:
+        return "".join(tracebacks.format_exception(error))
+    place = tuple((frame.tb_frame.f_code, frame.tb_lineno) for frame in _frames(error.__traceback__))
+    text = _formatted.get(place)
+    if text is None:
+        summary = [tracebacks.FrameSummary(code.co_filename, line, code.co_name) for code, line in place]
+        text = "".join(tracebacks.StackSummary.from_list(summary).format())
+        if len(_formatted) > 1000:
+            _formatted.clear()
+        _formatted[place] = text
+    return f"Traceback (most recent call last):\n{text}{last}" if place else ""
+
+
+def _frames(traceback: TracebackType | None) -> list[TracebackType]:
+    """Return the entries from the first one that is not streamlab's own."""
+    entries: list[TracebackType] = []
+    while traceback is not None:
+        own = traceback.tb_frame.f_globals.get("__name__", "").startswith("streamlab.")
+        if entries or not own:
+            entries.append(traceback)
+        traceback = traceback.tb_next
+    return entries

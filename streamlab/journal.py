@@ -1,0 +1,50 @@
+"""What a run keeps of itself: the ledger, history, traces and failures, booked batch by batch, all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from streamlab.batch import Batch
+from streamlab.failures import Failures
+from streamlab.metrics import History, Ledger, Snapshot
+from streamlab.traces import Traces
+
+
+@dataclass(slots=True)
+class Journal:
+    """The books of a run. Whoever reads them while it is running holds the runner's lock.
+
+    Attributes:
+        received: lines booked so far, which is the number of the next one.
+        unfinished: lines of a failed run that were read and not brought to an end, with their numbers.
+    """
+
+    ledger: Ledger
+    history: History
+    traces: Traces
+    failures: Failures
+    received: int = 0
+    unfinished: list[tuple[int, str]] = field(default_factory=list)
+
+    def begin(self, lines: Sequence[str], rejected: int) -> None:
+        """Book lines that are handed to the engine."""
+        self.ledger.begin(len(lines) - rejected)
+
+    def book(self, batch: Batch) -> None:
+        """Book what came of them."""
+        self.ledger.book(batch)
+        self.traces.book(batch)
+        self.failures.extend(batch.failures)
+        self.received += len(batch.lines)
+        if batch.stopped is not None and batch.first >= 0:
+            standing = [node.kind == "visit" for node in batch.paths.nodes]
+            rows = [row for row, id in enumerate(batch.ids.tolist()) if standing[id]]
+            lines = dict.fromkeys(row if batch.origin is None else int(batch.origin[row]) for row in rows)
+            self.unfinished += [(batch.first + index, batch.lines[index]) for index in lines]
+
+    def tick(self, time: float, uptime: float) -> Snapshot:
+        """Book the moment in the history."""
+        snapshot = self.ledger.snapshot(uptime)
+        self.history.tick(time, snapshot)
+        return snapshot

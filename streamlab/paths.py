@@ -1,0 +1,294 @@
+"""The tree of paths: where branches went, as one small integer each.
+
+Every way that a branch took through the graph is a node of this tree, and the node's number is all that is kept of it.
+How many branches ended at each node (a histogram) gives every counter of every processor, so that counters, traces and
+ledger cannot disagree: they are the same numbers, added up differently.
+
+::
+
+    root ── start ── end ── emitted            "start > end"
+               └──── warn ── end ── emitted    "start > warn > end"
+                        └─── dead_letter
+
+A branch that fan-out makes beyond the value it came from hangs below a *fork* node, and what a processor gives at
+``flush`` below a *flush* node, so that nobody counts it as received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Emit(Enum):
+    """The type of `EMIT`: an enum, so that it stays itself through pickle and copy."""
+
+    EMIT = "emit"
+
+    __hash__ = object.__hash__  # that of Enum is written in Python, and tags are looked up for every value
+
+    def __repr__(self) -> str:
+        return "EMIT"
+
+
+#: The tag that leaves the pipeline: ``return EMIT, value``.
+EMIT: Final = Emit.EMIT
+
+Target = str | Literal[Emit.EMIT]
+
+
+class Fate(StrEnum):
+    """How a branch ended."""
+
+    EMITTED = "emitted"
+    FILTERED = "filtered"
+    ABSORBED = "absorbed"
+    DEAD_LETTER = "dead_letter"
+    IN_FLIGHT = "in_flight"
+
+
+class Node:
+    """A place in the tree.
+
+    Attributes:
+        id: its number, rising as the tree grows; a parent's is smaller than its children's.
+        kind: ``visit`` (a branch stands at ``processor``), ``leaf`` (it has ended), ``fork``, ``flush`` or ``root``.
+        processor: of a visit or flush node its processor, else ``None``.
+        fate: of a leaf how the branch ended; else ``IN_FLIGHT``, which is what a branch that stands there is.
+        failure: the failure kind that led here from the parent, if one did.
+        hops: processors visited down to here.
+        ways: children by the target that leads there; being here says that the target may be routed to.
+        children: the other children, by what led to them.
+    """
+
+    __slots__ = ("children", "failure", "fate", "hops", "id", "kind", "parent", "processor", "ways")
+
+    def __init__(
+        self,
+        id: int,
+        parent: Node | None,
+        kind: Literal["root", "visit", "leaf", "fork", "flush"],
+        processor: str | None = None,
+        fate: Fate = Fate.IN_FLIGHT,
+        failure: str | None = None,
+    ) -> None:
+        self.id = id
+        self.parent = parent
+        self.kind = kind
+        self.processor = processor
+        self.fate = fate
+        self.failure = failure
+        self.hops: int = (parent.hops if parent else 0) + (kind in ("visit", "flush"))
+        self.ways: dict[Target, Node] = {}
+        self.children: dict[Hashable, Node] = {}
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a processor, or the run, did with values so far. Exact."""
+
+    received: int = 0
+    forked: int = 0
+    emitted: int = 0
+    filtered: int = 0
+    absorbed: int = 0
+    dead_lettered: int = 0
+    in_flight: int = 0
+    errors: int = 0
+
+    def balances(self) -> bool:
+        """Tell whether the ledger holds: ``received + forked = emitted + filtered + ... + in_flight``."""
+        ended = self.emitted + self.filtered + self.absorbed + self.dead_lettered
+        return self.received + self.forked == ended + self.in_flight
+
+    def add(self, other: Counts) -> None:
+        """Add another's numbers to these."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+_ENDED: Mapping[Fate, str] = {
+    Fate.EMITTED: "emitted",
+    Fate.FILTERED: "filtered",
+    Fate.ABSORBED: "absorbed",
+    Fate.DEAD_LETTER: "dead_lettered",
+    Fate.IN_FLIGHT: "in_flight",
+}
+
+
+@dataclass(slots=True)
+class Totals:
+    """The histogram of a tree, added up.
+
+    Attributes:
+        run: the whole run's counts, in lines and branches.
+        processors: each processor's counts, in values.
+        edges: values that went from one processor to the next; from ``None`` they came from the source, to `EMIT` they
+            left the pipeline.
+    """
+
+    run: Counts = field(default_factory=Counts)
+    processors: dict[str, Counts] = field(default_factory=dict)
+    edges: dict[tuple[str | None, Target], int] = field(default_factory=dict)
+
+    def of(self, processor: str) -> Counts:
+        """Return the counts of one processor, made when missing."""
+        return self.processors.setdefault(processor, Counts())
+
+    def carried(self, origin: str | None, target: Target, count: int) -> None:
+        """Count values on an edge."""
+        self.edges[origin, target] = self.edges.get((origin, target), 0) + count
+
+    def add(self, other: Totals) -> None:
+        """Add another tree's totals to these."""
+        self.run.add(other.run)
+        for name, counts in other.processors.items():
+            self.of(name).add(counts)
+        for (origin, target), count in other.edges.items():
+            self.carried(origin, target, count)
+
+
+class Paths:
+    """The tree. It only grows; a node's number means the same for as long as the tree is kept.
+
+    >>> paths = Paths()
+    >>> start = paths.to(paths.root, "start")
+    >>> paths.text(paths.to(paths.to(start, "end"), EMIT).id)
+    'start > end'
+    """
+
+    def __init__(self) -> None:
+        self.root = Node(0, None, "root")
+        self.nodes: list[Node] = [self.root]
+        self._emitted: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def to(self, node: Node, target: Target) -> Node:
+        """Return the place that a value reaches from ``node`` with the tag ``target``."""
+        way = node.ways.get(target)
+        if way is None:
+            way = self._new(node, "leaf", fate=Fate.EMITTED) if target is EMIT else self._new(node, "visit", target)
+            node.ways[target] = way
+        return way
+
+    def end(self, node: Node, fate: Fate, failure: str | None = None) -> Node:
+        """Return the leaf for a branch that ends at ``node``, because of ``failure`` if there is one."""
+        key = ("end", fate, failure)
+        return node.children.get(key) or self._grow(node, key, "leaf", fate=fate, failure=failure)
+
+    def divert(self, node: Node, handler: str, failure: str) -> Node:
+        """Return the visit to the ``on_error`` processor that takes the value which failed at ``node``."""
+        key = ("divert", handler, failure)
+        return node.children.get(key) or self._grow(node, key, "visit", processor=handler, failure=failure)
+
+    def fork(self, node: Node) -> Node:
+        """Return the node below which the branches hang that fan-out at ``node`` made beyond the first."""
+        return node.children.get(("fork",)) or self._grow(node, ("fork",), "fork")
+
+    def flush(self, processor: str) -> Node:
+        """Return the node below which values hang that ``processor`` gave at end of input."""
+        key = ("flush", processor)
+        return self.root.children.get(key) or self._grow(self.root, key, "flush", processor=processor)
+
+    def _grow(
+        self,
+        parent: Node,
+        key: Hashable,
+        kind: Literal["visit", "leaf", "fork", "flush"],
+        processor: str | None = None,
+        fate: Fate = Fate.IN_FLIGHT,
+        failure: str | None = None,
+    ) -> Node:
+        node = parent.children[key] = self._new(parent, kind, processor, fate, failure)
+        return node
+
+    def _new(
+        self,
+        parent: Node,
+        kind: Literal["visit", "leaf", "fork", "flush"],
+        processor: str | None = None,
+        fate: Fate = Fate.IN_FLIGHT,
+        failure: str | None = None,
+    ) -> Node:
+        node = Node(len(self.nodes), parent, kind, processor, fate, failure)
+        self.nodes.append(node)
+        return node
+
+    def emitted(self) -> NDArray[np.bool_]:
+        """Return for every node whether a branch that came to it was emitted, shape ``(len(self),)``."""
+        known = len(self._emitted)
+        if known < len(self.nodes):
+            more = [node.fate is Fate.EMITTED for node in self.nodes[known:]]
+            self._emitted = np.concatenate([self._emitted, np.array(more, dtype=np.bool_)])
+        return self._emitted
+
+    def names(self, id: int) -> list[str]:
+        """Return the processors on the way to a node, in order."""
+        names = []
+        node: Node | None = self.nodes[id]
+        while node is not None:
+            if node.processor is not None:
+                names.append(node.processor)
+            node = node.parent
+        return names[::-1]
+
+    def text(self, id: int) -> str:
+        """Return the path to a node as text, ``start > warn > end``."""
+        return " > ".join(self.names(id))
+
+    def totals(self, histogram: NDArray[np.int64]) -> Totals:
+        """Add up how many branches ended (or stand) at each node.
+
+        Args:
+            histogram: shape ``(n,)``, ``n <= len(self)``: branches by node number.
+        """
+        passed = histogram.tolist()
+        totals = Totals()
+        for node in reversed(self.nodes[: len(passed)]):
+            count = passed[node.id]
+            if node.kind == "visit":
+                own = int(histogram[node.id])
+                totals.of(node.processor or "").received += count
+                totals.of(node.processor or "").in_flight += own
+                totals.run.in_flight += own
+            parent = node.parent
+            if parent is None or not count:
+                continue
+            self._count_arrival(totals, node, count)
+            if node.kind not in ("fork", "flush"):
+                passed[parent.id] += count
+        totals.run.received = passed[0]
+        return totals
+
+    @staticmethod
+    def _count_arrival(totals: Totals, node: Node, count: int) -> None:
+        """Book ``count`` values that came to ``node`` with the processor that sent them."""
+        if node.kind in ("fork", "flush"):
+            sender = node.processor if node.kind == "flush" else node.parent and node.parent.processor
+            totals.of(sender or "").forked += count
+            totals.run.forked += count
+            return
+        origin = node.parent
+        while origin is not None and origin.kind == "fork":
+            origin = origin.parent
+        sender = origin.processor if origin is not None else None
+        if node.kind == "visit" or node.fate is Fate.EMITTED:
+            totals.carried(sender, node.processor or EMIT, count)
+        if node.kind == "leaf":
+            name = _ENDED[node.fate]
+            setattr(totals.run, name, getattr(totals.run, name) + count)
+        if sender is not None:
+            counts = totals.of(sender)
+            name = _ENDED[node.fate] if node.kind == "leaf" else "emitted"
+            setattr(counts, name, getattr(counts, name) + count)
+        if node.failure:
+            totals.run.errors += count
+            if sender is not None:
+                totals.of(sender).errors += count

@@ -1,0 +1,103 @@
+"""What happens to a value. One module a kind of processor; all of them are described by `Processor`.
+
+=============  ===================================================================================
+``function``   any callable, once a value
+``stateful``   a class: one instance a run, or one a key; ``flush`` gives what is left at the end
+``async``      a coroutine function (or a class whose ``__call__`` is one): many values at a time
+``columnar``   a Polars expression over the whole batch, in native code
+=============  ===================================================================================
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from streamlab.paths import EMIT, Fate, Target
+from streamlab.policy import Retry
+
+Kind = Literal["function", "stateful", "async", "columnar"]
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """A named node of the graph: what it runs, where its values may go, and what happens when it fails.
+
+    Attributes:
+        name: unique in its pipeline.
+        target: the callable, class or expression.
+        to: where it may route. Without any, values are emitted.
+        retry: ``None`` for one attempt.
+        on_error: ``"dead_letter"``, ``"skip"``, ``"stop"``, or the processor that takes the failed value.
+        timeout: seconds for one attempt; ``None`` for no limit.
+        key: of a stateful processor what its instances are per: a function of the value, or the name of a field.
+        concurrency: of an async processor, how many values at a time.
+    """
+
+    name: str
+    target: Any
+    to: tuple[Target, ...] = ()
+    retry: Retry | None = None
+    on_error: str = "dead_letter"
+    timeout: float | None = None
+    key: Callable[[Any], Any] | str | None = None
+    concurrency: int = 64
+
+    @property
+    def kind(self) -> Kind:
+        """How it runs."""
+        return kind_of(self.target)
+
+    @property
+    def stateful(self) -> bool:
+        """Whether it is a class, so that it has instances which keep what they see."""
+        return is_stateful(self.target)
+
+    @property
+    def kept(self) -> Fate:
+        """The fate of a value for which it returns ``None``."""
+        return Fate.ABSORBED if self.stateful else Fate.FILTERED
+
+    @property
+    def default(self) -> Target | None:
+        """Where a bare value goes; ``None`` when there are several places and a tag must say."""
+        if not self.to:
+            return EMIT
+        return self.to[0] if len(self.to) == 1 else None
+
+
+def is_expression(target: object) -> bool:
+    """Tell whether it is a Polars expression, without importing Polars for who uses none."""
+    polars = sys.modules.get("polars")
+    return polars is not None and isinstance(target, polars.Expr)
+
+
+def kind_of(target: object) -> Kind:
+    """Return the kind of processor that a target makes.
+
+    >>> kind_of(str.upper)
+    'function'
+
+    Raises:
+        TypeError: it is nothing that can process values.
+    """
+    if is_expression(target):
+        return "columnar"
+    call = getattr(target, "__call__", None) if not inspect.isfunction(target) else target  # noqa: B004 - unbound
+    if inspect.isclass(target) and target.__module__ != "builtins" and not is_stateful(target):
+        raise TypeError(f"class {target.__name__} has no __call__(self, value)")
+    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
+        return "async"
+    if is_stateful(target):
+        return "stateful"
+    if callable(target):
+        return "function"
+    raise TypeError(f"{target!r} is a {type(target).__name__}: neither a function, a class nor a Polars expression")
+
+
+def is_stateful(target: object) -> bool:
+    """Tell whether it is a class whose instances can be called; ``int`` and the like are functions that make values."""
+    return inspect.isclass(target) and any("__call__" in vars(base) for base in target.__mro__)

@@ -1,0 +1,363 @@
+"""`Run`: the handle that users hold, while a run goes on and after it has ended."""
+
+from __future__ import annotations
+
+import html
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from streamlab.engine import Engine
+from streamlab.errors import RunError
+from streamlab.failures import DEAD_LETTER_COLUMNS, ERROR_COLUMNS, Failures
+from streamlab.journal import Journal
+from streamlab.metrics import METRIC_COLUMNS, History, Ledger, Snapshot
+from streamlab.paths import EMIT
+from streamlab.pipeline import Pipeline
+from streamlab.runners import ENDED, Runner, State
+from streamlab.runners.host import LocalHost
+from streamlab.runners.local import LocalRunner
+from streamlab.sinks import Sink, open_sink
+from streamlab.sinks.collect import Collect
+from streamlab.sources import open_source
+from streamlab.tables import export, frame_of, outputs, plain, table
+from streamlab.traces import TRACE_MODES, LineTrace, TraceMode, Traces, missing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from streamlab.views.dashboard import Dashboard
+
+#: Outputs that a live run without a sink keeps, and dead letters that a run with one does.
+LIVE_OUTPUTS = 10_000
+DEAD_LETTERS = 10_000
+
+Output = str | Path | Sink | Callable[[Any], object] | None
+
+
+def run(source: Any = None, pipeline: Pipeline | None = None, **options: Any) -> Run:
+    """Run a pipeline, by default the demo, over a source to its end, and return the finished run.
+
+    Args:
+        source: a path, glob or folder, ``"-"`` for standard input, or any iterable of lines; by default the demo's lines.
+        pipeline: the pipeline.
+        options: those of `execute`.
+
+    Example:
+        >>> import streamlab
+        >>> run = streamlab.run(["info: system booted", "warn: disk space low"], trace=True)
+        >>> run.output["value"].tolist()
+        ['[info: system booted]', '[WARN: DISK SPACE LOW]']
+        >>> run.traces["path"].tolist()
+        ['start > end', 'start > warn > end']
+    """
+    from streamlab.demo import LINES, demo
+
+    return execute(pipeline or demo, LINES if source is None else source, **options)
+
+
+def execute(pipeline: Pipeline, source: Any, **options: Any) -> Run:
+    """Run a pipeline over a source to its end, and return the finished run; it may have failed, see `Run.state`.
+
+    Args:
+        pipeline: the graph.
+        source: a path, glob or folder, ``"-"`` for standard input, or any iterable of lines.
+        options: ``trace`` (``False``, ``True``, ``"all"``, ``"hops"``), ``trace_limit`` (recent lines to keep, 1000),
+            ``output`` (a path, a sink, or a function that is called with each output; by default the run keeps them).
+
+    Raises:
+        PipelineError: the graph does not hold together.
+        SourceError: the source cannot be opened.
+        SinkError: the output cannot be opened.
+        KeyboardInterrupt: Ctrl-C; the run has been stopped.
+    """
+    made, runner = _prepare(pipeline, source, live=False, **options)
+    runner.run()
+    return made
+
+
+def launch(pipeline: Pipeline, source: Any, **options: Any) -> Run:
+    """Start a pipeline over a source in the background, and return the live run at once.
+
+    Arguments and errors are those of `execute`. Without ``output`` the run keeps the last 10,000 outputs.
+    """
+    made, runner = _prepare(pipeline, source, live=True, **options)
+    runner.start()
+    return made
+
+
+def _prepare(
+    pipeline: Pipeline,
+    source: Any,
+    *,
+    live: bool,
+    trace: TraceMode = False,
+    trace_limit: int = 1000,
+    output: Output = None,
+) -> tuple[Run, Runner]:
+    if not any(trace is mode or (isinstance(trace, str) and trace == mode) for mode in TRACE_MODES):
+        raise RunError(f"trace={trace!r}: use False, True, 'all' or 'hops'")
+    if trace_limit < 1:
+        raise RunError(f"trace_limit={trace_limit!r}: it must be at least 1")
+    stopping = threading.Event()
+    host = LocalHost(stopping)
+    engine = Engine(pipeline, host, observe_all=trace == "hops")
+    opened = open_source(source, max_line_bytes=pipeline.limits.max_line_bytes)
+    try:
+        sink = Collect(LIVE_OUTPUTS if live else None) if output is None else open_sink(output)
+    except BaseException:
+        opened.close()
+        raise
+    keep = None if output is None and not live else DEAD_LETTERS
+    journal = Journal(Ledger(pipeline.entry.name), History(pipeline.processors), Traces(trace, trace_limit), Failures(keep))
+    runner = LocalRunner(engine, opened, sink, journal, host, stopping)
+    return Run(pipeline, runner, sink), runner
+
+
+class Run:
+    """One execution of a pipeline over a source: its state, its tables, its output.
+
+    Made by `Pipeline.run`, `Pipeline.start` and `streamlab.run`; the same while it goes on and after. As a context manager
+    it is stopped at the end of the block.
+
+    Example:
+        >>> from streamlab.demo import demo
+        >>> with demo.start(["warn: hot"]) as live:
+        ...     _ = live.wait()
+        >>> live.state, live.metrics.loc["warn", "received"].item()
+        ('finished', 1)
+    """
+
+    def __init__(self, pipeline: Pipeline, runner: Runner, sink: Sink) -> None:
+        self.pipeline = pipeline
+        self._runner = runner
+        self._sink = sink
+        self._dashboard: Dashboard | None = None
+
+    # State
+
+    @property
+    def state(self) -> State:
+        """``starting``, ``running``, ``paused``, ``draining``, ``finished``, ``stopped`` or ``failed``."""
+        return self._runner.state
+
+    @property
+    def exception(self) -> BaseException | None:
+        """Why the run failed; ``None`` unless it did."""
+        return self._runner.exception
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the run began, to its end if it has ended."""
+        return self._runner.uptime()
+
+    @property
+    def progress(self) -> float | None:
+        """The share of the source that has been read, from 0.0 to 1.0; ``None`` when its size is not known."""
+        return self._runner.progress()
+
+    def pause(self) -> None:
+        """Take no more lines from the source until `resume`.
+
+        Raises:
+            RunError: the run has ended.
+        """
+        self._runner.pause()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._runner.resume()
+
+    def stop(self) -> None:
+        """Ask for the end and return at once; lines that were read are brought to theirs, state is flushed. See `wait`."""
+        self._runner.stop()
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait for the end, at most ``timeout`` seconds, and return the run; Ctrl-C stops it, and is raised again."""
+        try:
+            self._runner.wait(timeout)
+        except KeyboardInterrupt:
+            self._runner.stop()
+            self._runner.wait(10.0)
+            raise
+        return self
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.wait()
+
+    # Tables
+
+    @property
+    def output(self) -> pd.DataFrame:
+        """What left the pipeline, in order: ``line_no, value``; of dicts, the fields as columns instead of ``value``.
+
+        ``line_no`` is missing for what came from a ``flush``. With a sink it went there, and this raises.
+
+        Raises:
+            RunError: the run was given ``output=``.
+        """
+        if not isinstance(self._sink, Collect):
+            raise RunError(f"the output of this run went to {self._sink.name}; without output= the run keeps it")
+        chunks = self._sink.chunks()
+        numbers = [None if n < 0 else n for line_no, _ in chunks for n in line_no.tolist()]
+        values = [value for _, part in chunks for value in part]
+        return outputs(numbers, values)
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """Counters and times by processor; ``attrs["timed"]`` says how many visits the quantiles come from."""
+        return self._snapshot().table(list(self.pipeline.processors))
+
+    @property
+    def ledger(self) -> dict[str, int]:
+        """The run's ledger: ``received + forked = emitted + filtered + absorbed + dead_lettered + in_flight``."""
+        return self._snapshot().lines()
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Metrics over time, one row a processor and second; the last hour."""
+        with self._journal() as journal:
+            return journal.history.table()
+
+    @property
+    def traces(self) -> pd.DataFrame:
+        """What happened to each line that is kept, one row a line and branch."""
+        with self._journal() as journal:
+            return journal.traces.table()
+
+    @property
+    def errors(self) -> pd.DataFrame:
+        """What failed, the last 10,000 of it; ``attrs["total"]`` says how many there were."""
+        with self._journal() as journal:
+            rows, total = [failure.row() for failure in journal.failures.recent], journal.failures.total
+        frame = table(rows, ERROR_COLUMNS)
+        frame.attrs["total"] = total
+        return frame
+
+    @property
+    def dead_letters(self) -> pd.DataFrame:
+        """The lines that failed for good, whole; of a live run or one with a sink the last 10,000."""
+        with self._journal() as journal:
+            rows, total = [failure.row() for failure in journal.failures.letters], journal.failures.dead
+        frame = table(rows, DEAD_LETTER_COLUMNS)
+        frame.attrs["total"] = total
+        return frame
+
+    @property
+    def unfinished(self) -> pd.DataFrame:
+        """Lines that were read and not brought to an end, because the run failed: ``line_no, line``."""
+        with self._journal() as journal:
+            numbers, lines = [n for n, _ in journal.unfinished], [line for _, line in journal.unfinished]
+        return frame_of({"line_no": numbers, "line": lines})
+
+    def trace(self, line_no: int) -> LineTrace:
+        """Return one line's story: where it went, and what each processor made of it.
+
+        Raises:
+            TraceError: the line is not kept; the message says why.
+        """
+        with self._journal() as journal:
+            line = journal.traces.find(line_no)
+            if line is None:
+                raise missing(line_no, journal.received, journal.traces)
+            return LineTrace(line)
+
+    def export_traces(self, path: str | Path, *, raw: bool = False) -> Path:
+        """Write the traces table to a ``.csv``, ``.jsonl`` or ``.parquet`` file, see `streamlab.export`."""
+        return export(self.traces, path, raw=raw)
+
+    # Plain data, for views
+
+    def stats(self) -> dict[str, Any]:
+        """Return state, ledger and metrics as plain data, as ``GET /stats`` gives them."""
+        snapshot = self._snapshot()
+        return {
+            "pipeline": self.pipeline.name,
+            "state": self.state,
+            "uptime_s": snapshot.uptime,
+            "lines": snapshot.lines(),
+            "processors": {name: plain(snapshot.row(name)) for name in self.pipeline.processors},
+        }
+
+    def latest_traces(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the rows of the last lines, newest first, with ``path`` as a list of names."""
+        with self._journal() as journal:
+            lines = list(journal.traces.recent(limit))
+        rows = [
+            row | {"path": line.paths.names(id)} for line in lines for row, id in zip(line.rows(), line.ids, strict=True)
+        ]
+        return [plain(row) for row in rows[:limit]]
+
+    def latest_errors(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the rows of the last failures, newest first."""
+        with self._journal() as journal:
+            recent = list(journal.failures.recent)[: -limit - 1 : -1]
+        return [plain({name: value for name, value in f.row().items() if name in ERROR_COLUMNS}) for f in recent]
+
+    def graph(self) -> dict[str, Any]:
+        """Return nodes and edges with their counts as plain data; ``null`` is the source or the way out."""
+        snapshot = self._snapshot()
+        graph = self.pipeline.describe()
+        for node in graph["nodes"]:
+            timed = snapshot.timed.get(node["name"])
+            node.update(plain(snapshot.row(node["name"])), timed=timed.count if timed else 0)
+        declared = [(None, graph["entry"]), *((edge["from"], edge["to"]) for edge in graph["edges"])]
+        seen = {(o, None if t is EMIT else t): count for (o, t), count in snapshot.totals.edges.items()}
+        graph["edges"] = [{"from": o, "to": t, "count": seen.get((o, t), 0)} for o, t in dict.fromkeys([*declared, *seen])]
+        return graph
+
+    def dashboard(self, port: int | None = None, host: str = "127.0.0.1") -> Dashboard:
+        """Start the dashboard of this run in the background, or return the one that is up; it stops with `Dashboard.stop`.
+
+        Args:
+            port: by default 8000, or the next one that is free.
+            host: the address to listen on.
+
+        Raises:
+            DashboardError: its packages are not installed, or the port that was asked for is taken.
+        """
+        from streamlab.views.dashboard import Dashboard
+
+        if self._dashboard is None or not self._dashboard.running:
+            self._dashboard = Dashboard(self, port=port, host=host)
+        return self._dashboard
+
+    def _snapshot(self) -> Snapshot:
+        uptime = self.uptime_s
+        with self._journal() as journal:
+            return journal.ledger.snapshot(uptime)
+
+    @contextmanager
+    def _journal(self) -> Iterator[Journal]:
+        with self._runner.reading() as journal:
+            yield journal
+
+    # Showing itself
+
+    def summary(self) -> str:
+        """Return state and ledger in one line."""
+        ledger = self.ledger
+        said = [f"{count} {name}" for name, count in ledger.items() if count or name in ("received", "emitted")]
+        why = f" ({type(self.exception).__name__}: {self.exception})" if self.exception is not None else ""
+        return f"{self.state} after {self.uptime_s:.2f} s: {', '.join(said)}{why}"
+
+    def __repr__(self) -> str:
+        kept = isinstance(self._sink, Collect) and self._sink.keep is not None and self._sink.total > self._sink.keep
+        note = f"; the last {LIVE_OUTPUTS} outputs are kept" if kept else ""
+        return f"Run({self.pipeline.name!r}: {self.summary()}{note})"
+
+    def _repr_html_(self) -> str:
+        shown = self.metrics[[*METRIC_COLUMNS[:9], "mean_us", "p99_us", "lines_per_s"]]
+        return f"<p>{html.escape(repr(self))}</p>{shown.to_html(float_format='{:,.1f}'.format)}"
+
+
+__all__ = ["ENDED", "Run", "execute", "launch", "run"]

@@ -1,0 +1,119 @@
+"""The real world, for the engine: clocks, sleep, a thread for what may hang, an event loop for what waits."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from streamlab.policy import Refusal
+
+#: Hung threads that a run can bear; Python cannot kill one.
+MAX_ABANDONED = 8
+
+
+class LocalHost:
+    """The host of a local run; all of it is called from the run's thread.
+
+    Args:
+        stopping: set when the run is asked to stop: pauses between attempts end early.
+    """
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self._stopping = stopping
+        self._loop: asyncio.Runner | None = None
+        self._caller: _Caller | None = None
+        self.abandoned = 0
+
+    clock = staticmethod(time.perf_counter)
+    now = staticmethod(time.time)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait between two attempts, or until the run is asked to stop."""
+        self._stopping.wait(seconds)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait as `sleep` does, and let other values go on meanwhile."""
+        end = time.perf_counter() + seconds
+        while not self._stopping.is_set() and (left := end - time.perf_counter()) > 0:
+            await asyncio.sleep(min(left, 0.1))
+
+    def within(self, seconds: float, call: Callable[[Any], Any], value: Any, what: str) -> Any:
+        """Return ``call(value)`` from a thread of its own; abandon the thread when it takes longer than ``seconds``.
+
+        Raises:
+            Refusal: of kind ``timeout``; of kind ``worker_died`` once `MAX_ABANDONED` threads hang.
+        """
+        if self.abandoned >= MAX_ABANDONED:
+            raise Refusal("worker_died", f"was not run: {MAX_ABANDONED} calls hang already, and threads cannot be killed")
+        if self._caller is None:
+            self._caller = _Caller()
+        done, result, error = self._caller.call(call, value, seconds)
+        if not done:
+            self._caller, self.abandoned = None, self.abandoned + 1
+            raise Refusal("timeout", f"took longer than {seconds:g} s")
+        if error is not None:
+            raise error
+        return result
+
+    def gather(self, calls: Iterable[Callable[[], Awaitable[Any]]], limit: int) -> list[Any]:
+        """Await all, at most ``limit`` at a time, started in order; return results in order."""
+        if self._loop is None:
+            self._loop = asyncio.Runner()
+        return self._loop.run(_all(list(calls), limit))
+
+    def close(self) -> None:
+        """End the event loop and the thread."""
+        if self._loop is not None:
+            self._loop.close()
+        if self._caller is not None:
+            self._caller.close()
+
+
+async def _all(calls: list[Callable[[], Awaitable[Any]]], limit: int) -> list[Any]:
+    results: list[Any] = [None] * len(calls)
+    waiting = iter(enumerate(calls))
+
+    async def worker() -> None:
+        for index, call in waiting:
+            results[index] = await call()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(limit, len(calls))):
+            group.create_task(worker())
+    return results
+
+
+class _Caller:
+    """A thread that makes calls for another one, which waits for it no longer than it likes."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[tuple[Callable[[Any], Any], Any] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        threading.Thread(target=self._serve, name="streamlab-timeout", daemon=True).start()
+
+    def _serve(self) -> None:
+        while (job := self._calls.get()) is not None:
+            call, value = job
+            answer: tuple[Any, BaseException | None]
+            try:
+                answer = call(value), None
+            except BaseException as error:  # handed to who waits
+                answer = None, error
+            self._answers.put(answer)
+
+    def call(self, call: Callable[[Any], Any], value: Any, seconds: float) -> tuple[bool, Any, BaseException | None]:
+        """Return whether it was done in time, the result, and what was raised."""
+        self._calls.put((call, value))
+        try:
+            result, error = self._answers.get(timeout=seconds)
+        except queue.Empty:
+            self.close()  # so that the thread ends, should the call ever return
+            return False, None, None
+        return True, result, error
+
+    def close(self) -> None:
+        self._calls.put(None)

@@ -1,0 +1,236 @@
+"""The local runner: one thread that takes lines, works on them, hands outputs on and keeps the journal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from streamlab.batch import Batch, Chunk
+from streamlab.engine import Engine
+from streamlab.errors import ProcessorFailed, RunError
+from streamlab.journal import Journal
+from streamlab.runners import ENDED, State
+from streamlab.runners.host import MAX_ABANDONED, LocalHost
+from streamlab.runners.reader import Reader
+from streamlab.segments import Stopped
+from streamlab.sinks import Sink
+from streamlab.sources import Source
+
+#: Seconds that a batch should take: short, so that nothing waits long for its neighbours, and pauses and stops come soon.
+BATCH_SECONDS = 0.010
+#: Lines of a batch, at the start and at most.
+FIRST_BATCH, MAX_BATCH = 256, 16_384
+#: Seconds between two rows of the history, and at most between two looks at a source that has nothing.
+TICK_SECONDS, POLL_SECONDS = 1.0, 0.25
+#: Seconds that lines which were taken from the source have to come to their end after a stop.
+DRAIN_SECONDS = 10.0
+
+
+class LocalRunner:
+    """Runs an engine in a thread of this process; see `streamlab.runners.Runner`."""
+
+    def __init__(
+        self, engine: Engine, source: Source, sink: Sink, journal: Journal, host: LocalHost, stopping: threading.Event
+    ) -> None:
+        self.state: State = "starting"
+        self.exception: BaseException | None = None
+        self._engine = engine
+        self._source = source
+        self._sink = sink
+        self._journal = journal
+        self._host = host
+        self._stopping = stopping
+        self._reader = Reader(source) if source.blocking else None
+        self._lock = threading.Lock()
+        self._going = threading.Event()
+        self._going.set()
+        self._done = threading.Event()
+        self._limit = max(FIRST_BATCH, engine.concurrency)
+        self._began = self._ticked = host.clock()
+        self._uptime: float | None = None
+        self._drain_until: float | None = None
+        self._worker = threading.Thread(target=self._work, name=f"streamlab-{engine.pipeline.name}", daemon=True)
+
+    # For who holds the run
+
+    def start(self) -> None:
+        """Begin, in the background."""
+        if self._reader is not None:
+            threading.Thread(target=self._reader.pump, name="streamlab-reader", daemon=True).start()
+        self._worker.start()
+
+    def run(self) -> None:
+        """Begin, and return at the end. The caller's thread reads the source, if that may wait: Ctrl-C reaches it there."""
+        self._worker.start()
+        try:
+            if self._reader is not None:
+                self._reader.pump()
+            self._done.wait()
+        except KeyboardInterrupt:
+            self.stop()
+            self.wait(DRAIN_SECONDS)
+            raise
+        if isinstance(self.exception, KeyboardInterrupt):
+            raise self.exception
+
+    def pause(self) -> None:
+        """Take no more lines until `resume`."""
+        with self._lock:
+            if self.state in ENDED:
+                raise RunError(f"the run is {self.state}: it cannot be paused")
+            self._going.clear()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._going.set()
+
+    def stop(self) -> None:
+        """Take no more lines from the source, bring those that were taken to their end, and flush."""
+        self._stopping.set()
+        self._going.set()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader.wake()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait for the end; tell whether it has come."""
+        if not self._done.wait(timeout):
+            return False
+        if threading.current_thread() is not self._worker:
+            self._worker.join()
+        return True
+
+    def uptime(self) -> float:
+        """Return the seconds since the beginning, to the end if it has come."""
+        return self._host.clock() - self._began if self._uptime is None else self._uptime
+
+    def progress(self) -> float | None:
+        """Return the share of the source that has been read."""
+        return self._source.progress()
+
+    @contextmanager
+    def reading(self) -> Iterator[Journal]:
+        """Give the journal, between two batches."""
+        with self._lock:
+            yield self._journal
+
+    # The thread
+
+    def _work(self) -> None:
+        state: State = "failed"
+        try:
+            self.state = "running"
+            self._until_ended()
+            self.state = "draining"
+            for batch in self._engine.flush():
+                self._hand_on(batch)
+            self._close()
+            state = "stopped" if self._stopping.is_set() else "finished"
+        except KeyboardInterrupt as interrupt:  # raised by a processor: as good as the user's
+            self.exception = interrupt
+            state = "stopped"
+        except BaseException as error:  # kept for the user, who is in another thread
+            self.exception = error
+        finally:
+            self._end(state)
+
+    def _until_ended(self) -> None:
+        """Take lines and work on them until the source has ended, or a stop was asked for and the buffer is empty."""
+        while True:
+            self._hold()
+            if self._stopping.is_set() and self._drained():
+                return
+            chunk = self._take()
+            if chunk is not None and not chunk.lines:
+                return
+            if chunk is not None:
+                self._one(chunk)
+            self._tick()
+
+    def _hold(self) -> None:
+        """Wait while the run is paused."""
+        if self._going.is_set():
+            return
+        self.state = "paused"
+        while not self._going.wait(POLL_SECONDS):
+            self._tick()
+        self.state = "running"
+
+    def _take(self) -> Chunk | None:
+        if self._reader is None:
+            return self._source.read(self._limit)
+        self._reader.capacity = self._limit
+        return self._reader.take(self._limit, POLL_SECONDS)
+
+    def _drained(self) -> bool:
+        """Tell whether a stop need not wait for lines that were taken from the source."""
+        self.state = "draining"
+        now = self._host.clock()
+        self._drain_until = self._drain_until or now + DRAIN_SECONDS
+        return self._reader is None or self._reader.drained() or now > self._drain_until
+
+    def _one(self, chunk: Chunk) -> None:
+        """Work on one chunk; it is booked when its outputs have been handed on, or not at all."""
+        with self._lock:
+            self._journal.begin(chunk.lines, len(chunk.rejected))
+        start = self._host.clock()
+        first = self._journal.received
+        try:
+            self._hand_on(self._engine.process(chunk, first))
+        except BaseException:
+            if self._journal.received == first:
+                self._journal.unfinished += enumerate(chunk.lines, first)
+            raise
+        self._adapt(len(chunk.lines), self._host.clock() - start)
+        if self._host.abandoned >= MAX_ABANDONED:
+            raise RunError(
+                f"pipeline {self._engine.pipeline.name!r}: {MAX_ABANDONED} calls of processors with a timeout hang, and"
+                " threads cannot be killed; mend the processor that the errors name"
+            )
+
+    def _hand_on(self, batch: Batch) -> None:
+        """Give outputs to the sink, and book the batch."""
+        values, line_no = batch.emitted()
+        refused = self._sink.write(values, line_no) if values else ()
+        for position, error in sorted(refused, key=lambda refusal: -refusal[0]):
+            batch.refuse(position, error, self._host.now())
+        with self._lock:
+            self._journal.book(batch)
+        if isinstance(batch.stopped, Stopped):
+            where = batch.stopped.failure.where(self._engine.pipeline.name)
+            raise ProcessorFailed(f'{where} (on_error="stop")') from batch.stopped.cause
+
+    def _adapt(self, lines: int, seconds: float) -> None:
+        """Choose the size of the next batch: grow under load, shrink when a batch takes long."""
+        if seconds > 2 * BATCH_SECONDS:
+            self._limit = max(int(lines * BATCH_SECONDS / seconds), self._engine.concurrency, 1)
+        elif seconds < BATCH_SECONDS and lines >= self._limit:
+            self._limit = min(self._limit * 2, MAX_BATCH)
+
+    def _tick(self, *, last: bool = False) -> None:
+        """Write the history's row once a second, and at the end."""
+        now = self._host.clock()
+        if last or now - self._ticked >= TICK_SECONDS:
+            self._ticked = now
+            with self._lock:
+                self._journal.tick(self._host.now(), self.uptime())
+
+    def _close(self) -> None:
+        self._sink.close()
+        self._source.close()
+        self._host.close()
+
+    def _end(self, state: State) -> None:
+        """Let go of everything, and be done, whatever happened."""
+        try:
+            self._uptime = self.uptime()
+            if self._reader is not None:
+                self._reader.close()
+            self._close()
+            self._tick(last=True)
+        except Exception as error:  # the first failure is the one to tell of
+            self.exception, state = self.exception or error, "failed"
+        finally:
+            self.state = state
+            self._done.set()

@@ -1,0 +1,114 @@
+"""Reads a source that may wait, so that lines which have come are not held up by one which has not."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any
+
+from streamlab.batch import Chunk
+from streamlab.sources import Source
+from streamlab.sources.iterables import IterableSource
+
+
+class Reader:
+    """A bounded buffer between who reads the source (`pump`) and who works on its lines (`take`).
+
+    There is one thread on each side, and the buffer is a deque, whose ends are safe to use without a lock; the events are
+    only touched when one side waits for the other.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        #: Items (lines, or chunks) that may wait to be taken; the runner keeps it near its batch size.
+        self.capacity = 256
+        self._buffer: deque[Any] = deque()
+        self._left: Chunk | None = None
+        self._error: BaseException | None = None
+        self._ended = False
+        self._closed = False
+        self._hungry = False
+        self._full = False
+        self._ready = threading.Event()
+        self._room = threading.Event()
+
+    def pump(self) -> None:
+        """Read the source to its end, or until `close`; what it raises is raised by `take`, after all lines before it."""
+        try:
+            if isinstance(self.source, IterableSource):
+                for item in self.source.items():
+                    self._put(item)
+                    if self._closed:
+                        break
+            else:
+                while not self._closed and (chunk := self.source.read(self.capacity)).lines:
+                    self._put(chunk)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit in a generator is no end of its lines
+            self._error = error
+        finally:
+            self._ended = True
+            self._ready.set()
+
+    def _put(self, item: Any) -> None:
+        buffer = self._buffer
+        buffer.append(item)
+        if self._hungry:
+            self._hungry = False
+            self._ready.set()
+        while len(buffer) >= self.capacity and not self._closed:
+            self._room.clear()
+            self._full = True
+            if len(buffer) >= self.capacity and not self._closed:
+                self._room.wait()
+
+    def take(self, limit: int, timeout: float) -> Chunk | None:
+        """Return up to ``limit`` lines that have come; ``None`` when none came within ``timeout`` seconds; empty at the end.
+
+        Raises:
+            SourceError: the source cannot be read on.
+        """
+        if self._left is None and not self._wait(timeout):
+            return None
+        if self._left is None and not self._buffer:
+            if self._error is not None:
+                raise self._error
+            return Chunk([])
+        chunk = self._next(limit)
+        if self._full:
+            self._full = False
+            self._room.set()
+        if len(chunk.lines) > limit:
+            chunk, self._left = chunk.split(limit)
+        return chunk
+
+    def _next(self, limit: int) -> Chunk:
+        buffer = self._buffer
+        if isinstance(self.source, IterableSource):
+            return self.source.chunk([buffer.popleft() for _ in range(min(limit, len(buffer)))])
+        chunk: Chunk = self._left or buffer.popleft()
+        self._left = None
+        return chunk
+
+    def _wait(self, timeout: float) -> bool:
+        """Wait for something to take; tell whether there is, or never will be."""
+        if not self._buffer and not self._ended:
+            self._ready.clear()
+            self._hungry = True
+            if not self._buffer and not self._ended:
+                self._ready.wait(timeout)
+        return bool(self._buffer) or self._ended
+
+    def wake(self) -> None:
+        """End a `take` that waits."""
+        self._ready.set()
+
+    def close(self) -> None:
+        """End `pump` at the next item; what is in the buffer can still be taken."""
+        self._closed = True
+        self._room.set()
+
+    def drained(self) -> bool:
+        """Tell whether nothing is left in the buffer."""
+        return not self._buffer and self._left is None

@@ -1,0 +1,77 @@
+"""The Python segment: functions and classes that follow each other, line by line.
+
+There are two ways through it, which do the same. The walk takes anything and can be observed. The generated loop takes
+what is usual, and hands all else to the walk, in the middle of a line if need be, so that no processor is called twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from streamlab.batch import Rows
+from streamlab.host import Host
+from streamlab.paths import Node, Paths
+from streamlab.policy import Limits
+from streamlab.segments import Stopped
+from streamlab.segments.loop import Loops
+from streamlab.segments.steps import Step
+from streamlab.segments.walk import Walk
+
+
+class PythonSegment:
+    """Walks the rows that stand at its processors.
+
+    Args:
+        steps: its processors.
+        paths: the tree that their branches grow.
+    """
+
+    def __init__(self, steps: Sequence[Step], paths: Paths, host: Host, limits: Limits) -> None:
+        self.steps = {step.name: step for step in steps}
+        self.names = frozenset(self.steps)
+        self._paths = paths
+        self._host = host
+        self._limits = limits
+        self._loops = Loops(self.steps, paths, limits.max_hops)
+
+    def advance(self, rows: Rows) -> None:
+        """Walk every row that stands here to where it ends or leaves."""
+        nodes = self._paths.nodes
+        alone = rows.together is not None
+        places = set(rows.ids) if rows.together is None else {rows.together}
+        here = tuple(sorted(id for id in places if nodes[id].processor in self.names))
+        if not here:
+            return
+        walk = Walk(self.steps, self._paths, self._host, self._limits)
+        done = end = 0
+        left: Iterator[Any] = iter(())
+        try:
+            for row in [*_observed(rows, self.names, nodes), len(rows.ids)]:
+                if row > done:
+                    end = row
+                    span = rows.values[done:end]
+                    left = iter(span) if alone else zip(rows.ids[done:end], span, strict=True)
+                    self._loops.for_rows(here, paired=not alone)(left, walk)
+                if row < len(rows.ids):
+                    end = done = row + 1
+                    walk.observe(nodes[rows.ids[row]], rows.values[row])
+        except Stopped:
+            stay = end - sum(1 for _ in left)
+            walk.ids += rows.ids[stay:]
+            walk.values += rows.values[stay:]
+            walk.finish(rows)
+            raise
+        walk.finish(rows)
+        self._loops.learn(walk)
+
+
+def _observed(rows: Rows, names: frozenset[str], nodes: Sequence[Node]) -> list[int]:
+    """Return the rows to observe: those of observed lines that stand here."""
+    if rows.origin is None:
+        found = rows.observed
+    else:
+        found = np.flatnonzero(np.isin(rows.origin, np.asarray(rows.observed, dtype=np.int64))).tolist()
+    return [row for row in found if nodes[rows.ids[row]].processor in names]

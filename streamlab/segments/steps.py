@@ -1,0 +1,175 @@
+"""A processor bound to a run: one callable, whatever it was written as."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from itertools import islice
+from types import GeneratorType
+from typing import Any
+
+from streamlab.host import Host
+from streamlab.paths import EMIT, Target
+from streamlab.policy import ON_ERROR, Limits, Refusal
+from streamlab.processors import Processor, is_expression
+
+
+class Step:
+    """What a walk needs to know of a processor.
+
+    Attributes:
+        attempt: the function itself, which gets a copy of the value where it may be needed again.
+        call: gives the result for a value, or raises; within the timeout, and awaited.
+        targets: where it may route.
+        default: where a bare value goes, ``None`` when it must say.
+        handler: the processor that takes the values it fails on, if it has one.
+        shapes: what it has returned so far, for the loop generator: ``"bare"`` values, ``"tuple"``.
+        bare: the types of its bare values; most often these.
+        seconds: its time so far, where a segment measures its processors one by one.
+    """
+
+    __slots__ = (
+        "_instances",
+        "attempt",
+        "bare",
+        "call",
+        "default",
+        "handler",
+        "name",
+        "processor",
+        "seconds",
+        "shapes",
+        "targets",
+    )
+
+    def __init__(self, processor: Processor, host: Host, limits: Limits) -> None:
+        self.processor = processor
+        self.name = processor.name
+        self.targets: frozenset[Target] = frozenset((*processor.to, EMIT))
+        self.default = processor.default
+        self.handler = processor.on_error if processor.on_error not in ON_ERROR else None
+        self.shapes: set[str] = set()
+        self.seconds: float | None = None
+        self.bare: set[type] = {str, dict, int, float, bytes}
+        self._instances: dict[Any, Any] = {}
+        call = _bind(processor, self._instances)
+        if processor.retry is not None or self.handler is not None:
+            call = _on_a_copy(call)
+        self.attempt = call
+        if processor.kind == "async":
+            call = _awaited(call, host, processor.timeout, limits.max_emits)
+        elif processor.timeout is not None:
+            call = _within(call, host, processor.timeout, f"processor {processor.name!r}", limits.max_emits)
+        self.call = call
+
+    def flushers(self) -> Iterator[Callable[[], Iterator[Any]]]:
+        """Yield, for each instance that has a ``flush``, the function that gives what it has left."""
+        for instance in list(self._instances.values()):
+            if hasattr(instance, "flush"):
+                yield functools.partial(_flushed, instance)
+
+
+def _flushed(instance: Any) -> Iterator[Any]:
+    left = instance.flush()
+    if left is not None:
+        yield from left if isinstance(left, (list, GeneratorType)) else (left,)
+
+
+def consume(result: Any, max_emits: int) -> Any:
+    """Return a result that is whole: a generator's values as a list.
+
+    Raises:
+        Refusal: there are more than ``max_emits``.
+    """
+    if isinstance(result, GeneratorType):
+        result = list(islice(result, max_emits + 1))
+    if isinstance(result, list) and len(result) > max_emits:
+        raise Refusal("max_emits", f"made more than max_emits={max_emits} values of one")
+    return result
+
+
+def copied(value: Any) -> Any:
+    """Return the value as it is now, whatever is done to it later; itself, when it cannot change or not be copied."""
+    if type(value) is str:
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        return value
+
+
+def _bind(processor: Processor, instances: dict[Any, Any]) -> Callable[[Any], Any]:
+    """Return the function for a value; instances of a class are kept by key in ``instances``."""
+    target = processor.target
+    if is_expression(target):
+        from streamlab.segments.columnar import evaluate_one
+
+        # As a route, so that a list that it gives is one value here too.
+        return lambda value: None if (result := evaluate_one(target, value)) is None else (processor.default, result)
+    if not processor.stateful:
+        return target  # type: ignore[no-any-return]
+    if processor.key is None:
+        instance = instances[None] = target()
+        return instance.__call__  # type: ignore[no-any-return]
+    key = processor.key if callable(processor.key) else _field(processor.key)
+
+    def keyed(value: Any) -> Any:
+        which = key(value)
+        instance = instances.get(which)
+        if instance is None:
+            instance = instances[which] = target()
+        return instance(value)
+
+    return keyed
+
+
+def _field(name: str) -> Callable[[Any], Any]:
+    return lambda value: value[name]
+
+
+def _within(call: Callable[[Any], Any], host: Host, seconds: float, what: str, max_emits: int) -> Callable[[Any], Any]:
+    """Bound each call in time, with what a generator does before it has given its last value."""
+    return lambda value: host.within(seconds, lambda given: consume(call(given), max_emits), value, what)
+
+
+def _on_a_copy(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Give every attempt a copy, so that the next one, or the handler, gets the value as it was."""
+    return lambda value: call(value if type(value) is str else copied(value))
+
+
+def _awaited(call: Callable[[Any], Any], host: Host, timeout: float | None, max_emits: int) -> Callable[[Any], Any]:
+    """Make an async processor callable from a line-by-line walk, one value at a time."""
+
+    def awaited(value: Any) -> Any:
+        result, error = host.gather([lambda: outcome(call, value, timeout, max_emits)], 1)[0]
+        if error is not None:
+            raise error
+        return result
+
+    return awaited
+
+
+async def outcome(
+    call: Callable[[Any], Any], value: Any, timeout: float | None, max_emits: int
+) -> tuple[Any, BaseException | None]:
+    """Return what a coroutine function, or an async generator function, makes of a value, or what it raises.
+
+    Even Ctrl-C is returned: an event loop that it went through could not be closed.
+    """
+    try:
+        async with asyncio.timeout(timeout) as limit:
+            result = call(value)
+            if not inspect.isasyncgen(result):
+                return consume(await result, max_emits), None
+            items: list[Any] = []
+            async for item in result:
+                items.append(item)
+                consume(items, max_emits)
+            return items, None
+    except TimeoutError as error:
+        return None, Refusal("timeout", f"took longer than {timeout:g} s") if limit.expired() else error
+    except BaseException as error:
+        return None, error

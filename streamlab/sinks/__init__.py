@@ -1,0 +1,68 @@
+"""Where outputs go. One module a kind; add yours by writing a class with the `Sink` protocol."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import IO, Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlab.errors import SinkError
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Takes outputs, in order, a batch at a time."""
+
+    name: str
+
+    def write(self, values: list[Any], line_no: NDArray[np.int64]) -> Sequence[tuple[int, Exception]]:
+        """Take one batch.
+
+        Args:
+            values: the outputs, ``str``, ``dict`` or any object.
+            line_no: for each of them the line it came from; -1 for what a ``flush`` gave.
+
+        Returns:
+            The positions in ``values`` that were refused, rising, each with the reason: these become dead letters.
+
+        Raises:
+            SinkError: nothing can be written any more; the run fails.
+        """
+        ...
+
+    def close(self) -> None:
+        """Write what is left and let go; more than once is fine."""
+        ...
+
+
+def open_sink(output: object) -> Sink:
+    """Return the sink that ``output`` stands for.
+
+    Args:
+        output: a ``str`` or ``Path`` (a new file; ``"-"`` is standard output), an object with the `Sink` protocol, an
+            open file or stream, or a function that is called with each output.
+
+    Raises:
+        SinkError: nothing can be written there; a file that is there and not empty is only replaced with
+            ``FileSink(path, overwrite=True)``.
+    """
+    if isinstance(output, (str, os.PathLike)):
+        from streamlab.sinks.files import FileSink
+        from streamlab.sinks.stdout import StreamSink
+
+        return StreamSink() if output == "-" else FileSink(output)
+    if hasattr(output, "writelines"):  # an open file; asked before Sink, as it has a name, write and close too
+        from streamlab.sinks.stdout import StreamSink
+
+        return StreamSink(cast("IO[Any]", output))
+    if isinstance(output, Sink) and not isinstance(output, type):
+        return output
+    if callable(output) and not isinstance(output, type):
+        from streamlab.sinks.callables import CallableSink
+
+        return CallableSink(output)
+    kind = f"the class {output.__name__}" if isinstance(output, type) else type(output).__name__
+    raise SinkError(f"{kind} is no sink: pass a path, a function, or an object with name, write and close")

@@ -1,0 +1,118 @@
+"""Where lines come from. One module a kind; add yours by writing a class with the `Source` protocol.
+
+`open_source` chooses: a ``str`` or ``Path`` is a file, a glob or a folder, ``"-"`` is standard input, an object with
+the `Source` protocol is taken as it is, an async iterator or any other iterable gives the lines.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, Protocol, runtime_checkable
+
+from streamlab.batch import Chunk
+from streamlab.errors import SourceError
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Gives consecutive lines, a chunk at a time.
+
+    Attributes:
+        name: what to call it in messages (``"data/sample.log"``, ``"stdin"``, ``"list"``).
+        blocking: whether `read` may wait for lines that are not there yet (a pipe, a generator). Then the runner reads
+            it ahead, so that lines which have come are not held up by one which has not.
+    """
+
+    name: str
+    blocking: bool
+
+    def read(self, limit: int) -> Chunk:
+        """Return the next 1 to ``limit`` lines as soon as there are any; an empty chunk at the end.
+
+        Raises:
+            SourceError: lines cannot be read.
+        """
+        ...
+
+    def progress(self) -> float | None:
+        """Return the share that has been read, from 0.0 to 1.0; ``None`` when the size is not known."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections; more than once is fine."""
+        ...
+
+
+def open_source(source: object, *, max_line_bytes: int = 1_048_576) -> Source:
+    """Return the source that ``source`` stands for.
+
+    Args:
+        source: a ``str`` or ``Path`` (a file, a glob, a folder), ``"-"`` (standard input), a list of ``Path``, an
+            object with the `Source` protocol, an async iterator, or any other iterable of lines.
+        max_line_bytes: length in bytes above which a line is rejected as ``oversize``; a ready-made `Source` has its
+            own.
+
+    Raises:
+        SourceError: there is nothing to read there, or lines cannot be had from such an object.
+
+    >>> open_source(["info: a", "warn: b"]).read(10).lines
+    ['info: a', 'warn: b']
+    """
+    if isinstance(source, Source) and not isinstance(source, type):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        return _of_path(source, max_line_bytes)
+    if isinstance(source, AsyncIterable):
+        from streamlab.sources.asynchronous import AsyncSource
+
+        return AsyncSource(source, max_line_bytes=max_line_bytes)
+    hint = _hint(source)
+    if hint or not isinstance(source, Iterable):
+        raise SourceError(f"{_kind(source)} is no source of lines: pass {hint or 'a path, a list or a generator'}")
+    return _of_items(source, max_line_bytes)
+
+
+def _of_path(path: str | os.PathLike[str], max_line_bytes: int) -> Source:
+    from streamlab.sources.files import FileSource
+    from streamlab.sources.locate import find_files
+    from streamlab.sources.stdin import StdinSource
+
+    if path == "-":
+        return StdinSource(max_line_bytes=max_line_bytes)
+    return FileSource(find_files(path), name=os.fspath(path), max_line_bytes=max_line_bytes)
+
+
+def _of_items(items: Iterable[Any], max_line_bytes: int) -> Source:
+    from streamlab.sources.files import FileSource
+    from streamlab.sources.iterables import IterableSource, SequenceSource
+    from streamlab.sources.locate import find_files
+
+    if isinstance(items, (list, tuple)) and items and all(isinstance(item, PurePath) for item in items):
+        return FileSource([file for path in items for file in find_files(path)], max_line_bytes=max_line_bytes)
+    sliceable = isinstance(items, Sequence) and not isinstance(items, deque)
+    if sliceable or (hasattr(items, "__len__") and any(hasattr(items, name) for name in ("iloc", "to_list", "tolist"))):
+        return SequenceSource(items, max_line_bytes=max_line_bytes)
+    return IterableSource(items, max_line_bytes=max_line_bytes)
+
+
+def _hint(source: object) -> str:
+    """Return what to pass instead of an object that looks as if it had lines to give, but has not; or ``""``."""
+    if isinstance(source, type):
+        return f"an instance of it: {source.__name__}(...)"
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "a path as text, or a list of lines: data.split(b'\\n') for bytes in memory"
+    if isinstance(source, Mapping):
+        return "a list of its lines, such as list(fields.values())"
+    if type(source).__name__ in ("DataFrame", "LazyFrame"):
+        return 'one of its columns: frame["line"]'
+    if callable(source) and not isinstance(source, Iterable):
+        return f"what it returns: call it, {getattr(source, '__name__', 'function')}()"
+    return ""
+
+
+def _kind(source: object) -> str:
+    name = source.__name__ if isinstance(source, type) else type(source).__name__
+    return f"{'the class' if isinstance(source, type) else 'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

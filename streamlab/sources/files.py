@@ -1,0 +1,110 @@
+"""Files, one after another: plain or compressed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator, Sequence
+from io import FileIO
+
+from streamlab.batch import Chunk
+from streamlab.errors import SourceError
+from streamlab.sources.compressed import BLOCK, extension, unpacked
+from streamlab.sources.reader import LineReader
+
+
+class FileSource:
+    """The lines of files, in the order given; compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``) are unpacked.
+
+    A chunk is of one file, has at most ``limit`` lines, and is made of about 256 KiB: memory does not grow with the
+    files.
+
+    Args:
+        paths: the files, such as `find_files` returns.
+        name: what to call them all in messages; by default the path, or the first one and how many more.
+        max_line_bytes: a longer line is cut there and rejected as ``oversize``.
+
+    Attributes:
+        blocking: whether one of them is a pipe or a device, where lines come when they come.
+
+    Raises:
+        SourceError: there are no files, or one is missing.
+    """
+
+    def __init__(self, paths: Sequence[str], *, name: str | None = None, max_line_bytes: int = 1_048_576) -> None:
+        if not paths:
+            raise SourceError("there are no files to read: give at least one path")
+        self.name = name or (paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more")
+        kinds = [_status(path) for path in paths]
+        self.blocking = not all(stat.S_ISREG(kind.st_mode) for kind in kinds)
+        self._total = sum(kind.st_size for kind in kinds)
+        self._waiting = deque(paths)
+        self._max_line_bytes = max_line_bytes
+        self._file: FileIO | None = None
+        self._reader = LineReader(iter(()), "", max_line_bytes)
+        self._done = 0  # bytes of the files before this one
+        self._consumed = 0
+
+    def read(self, limit: int) -> Chunk:
+        """Return the next 1 to ``limit`` lines of one file; an empty chunk at the end.
+
+        Raises:
+            SourceError: a file is missing, damaged or cannot be read; the lines before that have been given.
+        """
+        try:
+            while not (chunk := self._reader.read(limit)).lines:
+                self._leave()
+                if not self._waiting:
+                    break
+                self._enter(self._waiting.popleft())
+        except BaseException:
+            self.close()
+            raise
+        if self._file is not None and not self.blocking:
+            self._consumed = self._done + self._file.tell()
+        return chunk
+
+    def progress(self) -> float | None:
+        """Return the share of the bytes on disk that has been read; ``None`` for pipes."""
+        if self.blocking:
+            return None
+        if not self._waiting and self._file is None:
+            return 1.0
+        return min(self._consumed / self._total, 1.0) if self._total else 0.0
+
+    def close(self) -> None:
+        """Close the file that is open and forget the others."""
+        self._waiting.clear()
+        self._reader = LineReader(iter(()), "", self._max_line_bytes)
+        self._leave()
+
+    def _enter(self, path: str) -> None:
+        try:
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by _leave)
+        except OSError as error:
+            raise SourceError(f"{path} cannot be opened: {error.strerror}") from error
+        blocks = unpacked(self._file, path) if extension(path) else _blocks(self._file, path)
+        self._reader = LineReader(blocks, path, self._max_line_bytes)
+
+    def _leave(self) -> None:
+        if self._file is not None:
+            self._done = self._consumed
+            self._file.close()
+            self._file = None
+
+
+def _status(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _blocks(file: FileIO, path: str) -> Iterator[bytes]:
+    """Return what a plain file holds; a pipe gives what has come, without waiting for a full block."""
+    try:
+        while block := file.read(BLOCK):
+            yield block
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read any further: {error.strerror}") from error

@@ -1,0 +1,348 @@
+"""What happened to a line. The engine hands over columns; rows are built when somebody looks."""
+
+from __future__ import annotations
+
+import bisect
+import html
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlab.batch import Batch, Hop
+from streamlab.errors import TraceError
+from streamlab.paths import Fate, Node, Paths
+from streamlab.tables import frame_of, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRACE_COLUMNS = ("line_no", "branch", "line", "path", "fate", "output", "duration_us", "attempts", "kept")
+HOP_COLUMNS = ("processor", "value", "outputs", "duration_us", "attempts", "error")
+
+TraceMode = bool | Literal["all", "hops"]
+TRACE_MODES: tuple[TraceMode, ...] = (False, True, "all", "hops")
+
+_NOWHERE = (Fate.FILTERED.value, Fate.ABSORBED.value, Fate.DEAD_LETTER.value)
+
+#: Failed lines, and slow lines, that are kept beyond the recent ones.
+KEPT_ERRORS, KEPT_SLOW = 1_000, 20
+
+
+@dataclass(slots=True)
+class Line:
+    """One line as it was kept.
+
+    Attributes:
+        number: its line number.
+        text: the line.
+        paths: the tree that ``ids`` are numbers of.
+        ids: path node of each of its branches.
+        outputs: output of each, ``None`` where it was not emitted.
+        hops: its visits, in order; empty when they were not recorded.
+        attempts: 1 and the additional attempts of all its visits.
+        kept: why: ``recent``, ``error`` or ``slow``.
+    """
+
+    number: int
+    text: str
+    paths: Paths
+    ids: list[int]
+    outputs: list[Any]
+    hops: Sequence[Hop]
+    attempts: int
+    kept: str
+
+    def seconds(self) -> float:
+        """Return the time that all visits took; NaN when not all were timed."""
+        return _sum(self.hops)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield a row of the traces table for each branch."""
+        for branch, (id, output) in enumerate(zip(self.ids, self.outputs, strict=True)):
+            node = self.paths.nodes[id]
+            yield {
+                "line_no": self.number,
+                "branch": branch,
+                "line": self.text,
+                "path": self.paths.text(id),
+                "fate": node.fate.value,
+                "output": output if node.fate is Fate.EMITTED else None,
+                "duration_us": self._seconds_on(node) * 1e6,
+                "attempts": self.attempts,
+                "kept": self.kept,
+            }
+
+    def _seconds_on(self, node: Node | None) -> float:
+        """Return the time of the visits on the way to a node; where branches went the same way, of one among them."""
+        seconds = []
+        while node is not None:
+            visits = [hop for hop in self.hops if hop.node == node.id]
+            seconds += [_sum(visits) / len(visits)] if visits else []
+            node = node.parent
+        return sum(seconds) if seconds else math.nan
+
+
+def _sum(hops: Iterable[Hop]) -> float:
+    durations = [math.nan if hop.duration is None else hop.duration for hop in hops]
+    return sum(durations) if durations else math.nan
+
+
+@dataclass(slots=True)
+class _Record:
+    """The columns of the last lines of a batch."""
+
+    batch: Batch
+    skip: int  # lines of the batch that are not kept
+
+    @property
+    def first(self) -> int:
+        return self.batch.first + self.skip
+
+    def __len__(self) -> int:
+        return len(self.batch.lines) - self.skip
+
+    def line(self, index: int) -> Line:
+        """Return one line, by its index in the batch."""
+        failed = any(failure.line_no == self.batch.first + index for failure in self.batch.failures)
+        return line_of(self.batch, index, "error" if failed else "recent")
+
+
+def line_of(batch: Batch, index: int, kept: str) -> Line:
+    """Return one line of a batch."""
+    first, end = index, index + 1
+    if batch.origin is not None:
+        first, end = (int(i) for i in np.searchsorted(batch.origin, (index, index + 1)))
+    return Line(
+        number=batch.first + index,
+        text=batch.lines[index],
+        paths=batch.paths,
+        ids=batch.ids[first:end].tolist(),
+        outputs=batch.values[first:end],
+        hops=batch.hops.get(index, ()),
+        attempts=1 + batch.retried.get(index, 0),
+        kept=kept,
+    )
+
+
+@dataclass(slots=True)
+class _Fates:
+    """Path numbers of a whole batch: what ``trace="all"`` keeps of a line, one to four bytes."""
+
+    paths: Paths
+    first: int
+    ids: NDArray[np.integer[Any]]
+    origin: NDArray[np.int64] | None
+
+
+@dataclass(slots=True)
+class Traces:
+    """The traces of a run.
+
+    Attributes:
+        mode: ``False``, ``True``, ``"all"`` or ``"hops"``, see the user's guide.
+        limit: recent lines to keep.
+    """
+
+    mode: TraceMode
+    limit: int
+    _recent: deque[_Record] = field(default_factory=deque)
+    _held: int = 0
+    _errors: deque[Line] = field(default_factory=lambda: deque(maxlen=KEPT_ERRORS))
+    _slow: list[tuple[float, int, Line]] = field(default_factory=list)
+    _all: list[_Fates] = field(default_factory=list)
+
+    def book(self, batch: Batch) -> None:
+        """Take in a batch; what a flush gave has no line, and no trace."""
+        if self.mode is False or batch.first < 0:
+            return
+        self._keep_recent(batch)
+        for index in sorted({f.line_no - batch.first for f in batch.failures if f.line_no is not None}):
+            self._errors.append(line_of(batch, index, "error"))
+        self._keep_slow(batch)
+        if self.mode == "all":
+            self._all.append(_Fates(batch.paths, batch.first, batch.ids, batch.origin))
+
+    def _keep_recent(self, batch: Batch) -> None:
+        skip = max(0, len(batch.lines) - self.limit)
+        self._recent.append(_Record(batch, skip))
+        self._held += len(self._recent[-1])
+        while self._held - len(self._recent[0]) >= self.limit and len(self._recent) > 1:
+            self._held -= len(self._recent.popleft())
+
+    def _keep_slow(self, batch: Batch) -> None:
+        for index, hops in batch.hops.items():
+            seconds = _sum(hops)
+            full = len(self._slow) >= KEPT_SLOW
+            if not math.isnan(seconds) and not (full and seconds <= self._slow[0][0]):
+                bisect.insort(self._slow, (seconds, batch.first + index, line_of(batch, index, "slow")))
+                del self._slow[:-KEPT_SLOW]
+
+    def lines(self) -> list[Line]:
+        """Return the lines that are kept whole, by number; each once: as failed, else as recent, else as slow."""
+        kept: dict[int, Line] = {line.number: line for _, _, line in self._slow}
+        kept.update((line.number, line) for line in self.recent())
+        kept.update((line.number, line) for line in self._errors)
+        return [kept[number] for number in sorted(kept)]
+
+    def recent(self, limit: int | None = None) -> Iterator[Line]:
+        """Yield the last lines, newest first."""
+        left = self.limit if limit is None else min(limit, self.limit)
+        for record in reversed(self._recent):
+            for index in range(len(record.batch.lines) - 1, record.skip - 1, -1):
+                if left == 0:
+                    return
+                left -= 1
+                yield record.line(index)
+
+    def find(self, number: int) -> Line | None:
+        """Return the line of this number, if it is kept whole."""
+        for record in self._recent:
+            if record.first <= number < record.first + len(record):
+                return record.line(number - record.batch.first)
+        others = (*self._errors, *(line for _, _, line in self._slow))
+        return next((line for line in others if line.number == number), None)
+
+    def table(self) -> pd.DataFrame:
+        """Return the traces table, by line number."""
+        rows = [row for line in self.lines() for row in line.rows()]
+        whole = table(rows, TRACE_COLUMNS)
+        if self.mode != "all":
+            return whole
+        import pandas as pd
+
+        known = {row["line_no"] for row in rows}
+        parts = [part for fates in self._all if (part := _fates_table(fates, known)) is not None]
+        if not parts:
+            return whole
+        merged = pd.concat([*parts, whole] if len(whole) else parts, ignore_index=True)
+        return merged.sort_values(["line_no", "branch"], ignore_index=True)
+
+
+def _fates_table(fates: _Fates, known: set[int]) -> pd.DataFrame | None:
+    """Return the rows of lines of which only path and fate were kept."""
+    lines = np.arange(len(fates.ids), dtype=np.int64) if fates.origin is None else fates.origin
+    numbers = lines + fates.first
+    branch = np.arange(len(lines)) - np.searchsorted(lines, lines)
+    others = ~np.isin(numbers, list(known))
+    if not others.any():
+        return None
+    nodes, which = np.unique(fates.ids[others], return_inverse=True)
+    count = len(which)
+    texts = np.array([fates.paths.text(id) for id in nodes.tolist()], dtype=object)
+    ends = np.array([fates.paths.nodes[id].fate.value for id in nodes.tolist()], dtype=object)
+    return frame_of(
+        {
+            "line_no": numbers[others],
+            "branch": branch[others],
+            "line": [None] * count,
+            "path": texts[which],
+            "fate": ends[which],
+            "output": [None] * count,
+            "duration_us": np.full(count, np.nan),
+            "attempts": [None] * count,
+            "kept": ["all"] * count,
+        }
+    )
+
+
+class LineTrace:
+    """One line's story, with a rich repr in a notebook.
+
+    Attributes:
+        line_no: line number.
+        line: the line.
+        branches: its branches, the rows of the traces table, one dict each.
+        recorded: whether its visits were recorded.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self.line_no = line.number
+        self.line = line.text
+        self.branches: list[dict[str, Any]] = list(line.rows())
+        self.recorded = bool(line.hops)
+        self._hops = line.hops
+
+    @property
+    def hops(self) -> pd.DataFrame:
+        """The visits in order: ``processor, value, outputs, duration_us, attempts, error``."""
+        return table(self.hop_rows(), HOP_COLUMNS)
+
+    def hop_rows(self) -> list[dict[str, Any]]:
+        """Return the visits as plain rows; ``outputs`` is a list of ``{"to", "value"}``."""
+        return [
+            {
+                "processor": hop.processor,
+                "value": hop.value,
+                "outputs": [{"to": to, "value": value} for to, value in hop.outs],
+                "duration_us": math.nan if hop.duration is None else hop.duration * 1e6,
+                "attempts": hop.attempts,
+                "error": hop.error,
+            }
+            for hop in self._hops
+        ]
+
+    @property
+    def note(self) -> str:
+        """What to do when the visits were not recorded; empty when they were."""
+        if self.recorded:
+            return ""
+        return 'Its hops were not recorded: on fast input a sample is. Run with trace="hops" to record all.'
+
+    def __repr__(self) -> str:
+        lines = [f"line {self.line_no}: {self.line!r}"]
+        for row in self.branches:
+            output = f": {row['output']!r}" if row["fate"] == "emitted" else ""
+            lines.append(f"  {row['path'] or '(before the pipeline)'} -> {row['fate']}{output}")
+        for row in self.hop_rows():
+            outs = ", ".join(map(_out_text, row["outputs"]))
+            time = "" if math.isnan(row["duration_us"]) else f"  {row['duration_us']:.1f} us"
+            failed = f"  failed: {row['error']}" if row["error"] else ""
+            lines.append(f"    {row['processor']}({row['value']!r}) -> {outs}{time}{failed}")
+        return "\n".join([*lines, *([f"  {self.note}"] if self.note else [])])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(_hop_html(row) for row in self.hop_rows())
+        ends = "; ".join(f"{row['path']} → {row['fate']}" for row in self.branches)
+        head = "".join(f"<th>{name}</th>" for name in ("processor", "value", "outputs", "µs", "attempts", "error"))
+        table_ = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
+        return (
+            f"<p><b>line {self.line_no}</b> <code>{html.escape(self.line)}</code><br>{html.escape(ends)}</p>{table_}"
+            f"<p>{html.escape(self.note)}</p>"
+        )
+
+
+def _out_text(out: Mapping[str, Any]) -> str:
+    """Return where a value went, and the value unless it went nowhere."""
+    ended = out["to"] in _NOWHERE and out["value"] is None
+    return str(out["to"]) if ended else f"{out['to']}: {out['value']!r}"
+
+
+def _hop_html(row: Mapping[str, Any]) -> str:
+    outs = "<br>".join(f"<code>{html.escape(_out_text(out))}</code>" for out in row["outputs"])
+    time = "" if math.isnan(row["duration_us"]) else f"{row['duration_us']:.1f}"
+    cells = (
+        html.escape(row["processor"]),
+        f"<code>{html.escape(repr(row['value']))}</code>",
+        outs,
+        time,
+        str(row["attempts"]),
+        html.escape(row["error"] or ""),
+    )
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def missing(number: int, received: int, traces: Traces) -> TraceError:
+    """Return the error that says why a line is not kept, and what to do."""
+    if traces.mode is False:
+        return TraceError("this run keeps no traces; run with trace=True")
+    if not 0 <= number < received:
+        return TraceError(f"there is no line {number}: this run has received {received} lines, numbered from 0")
+    return TraceError(
+        f"line {number} is not kept any more: the last {traces.limit} lines are, and failed and slow ones;"
+        ' raise trace_limit=, or use trace="all" for path and fate of every line'
+    )

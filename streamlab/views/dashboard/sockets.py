@@ -1,0 +1,115 @@
+"""Which addresses and ports the dashboard listens on."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+
+from streamlab.errors import DashboardError
+
+FIRST_PORT, MORE_PORTS = 8000, 100
+#: "localhost" is both of these, and browsers choose either.
+BOTH = ("127.0.0.1", "::1")
+
+
+def listen(host: str = "127.0.0.1", port: int | None = None) -> list[socket.socket]:
+    """Return sockets that listen; until somebody serves them, who connects waits.
+
+    Args:
+        host: an address of this machine only. ``127.0.0.1`` and ``localhost`` stand for ``::1`` too, if there is IPv6.
+        port: ``None`` is 8000, or the next one that is free; 0 is any that is free.
+
+    Raises:
+        DashboardError: the host is not loopback, or the port is taken or not allowed.
+    """
+    addresses = _addresses(host)
+    if port is not None and not 0 <= port <= 65535:
+        raise DashboardError(f"port {port} does not exist: ports are numbers from 0 (any that is free) to 65535")
+    last = FIRST_PORT + MORE_PORTS
+    # two addresses must have the same port: one that is free on the first may be taken on the second
+    candidates = range(FIRST_PORT, last + 1) if port is None else [port] * (20 if port == 0 else 1)
+    error: OSError | None = None
+    for candidate in candidates:
+        try:
+            return _bind(addresses, candidate)
+        except OSError as found:
+            error = found
+            if found.errno != errno.EADDRINUSE:
+                break
+    raise _refusal(port, host, last, error) from error
+
+
+def url_of(host: str, port: int) -> str:
+    """Return the address to open in a browser.
+
+    >>> url_of("127.0.0.1", 8000), url_of("::1", 8000)
+    ('http://localhost:8000', 'http://[::1]:8000')
+    """
+    return f"http://{name_of(host)}:{port}"
+
+
+def name_of(host: str) -> str:
+    """Return a host as it stands in an address."""
+    if host in ("127.0.0.1", "localhost"):
+        return "localhost"
+    bare = host.strip("[]")
+    return f"[{bare}]" if ":" in bare else bare
+
+
+def _addresses(host: str) -> tuple[str, ...]:
+    """Return what to bind to."""
+    if host in ("127.0.0.1", "localhost"):
+        return BOTH
+    bare = host.strip("[]")
+    try:
+        loopback = ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise DashboardError(
+            f"the dashboard cannot be opened to other machines yet: host {host!r} needs a token, which is not available"
+            " yet; use 127.0.0.1, and from elsewhere a tunnel (ssh -L 8000:localhost:8000 HOST)"
+        )
+    return (bare,)
+
+
+def _bind(addresses: tuple[str, ...], port: int) -> list[socket.socket]:
+    """Return a socket for each address, all on one port; a second one only where the machine has such addresses."""
+    bound: list[socket.socket] = []
+    try:
+        for address in addresses:
+            try:
+                bound.append(_bind_one(address, port))
+            except OSError as error:
+                if not bound or error.errno == errno.EADDRINUSE:
+                    raise
+            else:
+                port = bound[0].getsockname()[1]
+    except BaseException:
+        for sock in bound:
+            sock.close()
+        raise
+    return bound
+
+
+def _bind_one(address: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if os.name != "nt":  # there it would let two programs have one port; here, a port be had again at once
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        sock.listen(128)  # not later: until then another program could bind to it as well
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _refusal(port: int | None, host: str, last: int, error: OSError | None) -> DashboardError:
+    if error is not None and error.errno != errno.EADDRINUSE:
+        return DashboardError(f"the dashboard cannot listen on {host}, port {port}: {error.strerror}")
+    if port is None:
+        return DashboardError(f"all ports from {FIRST_PORT} to {last} are taken: name another")
+    return DashboardError(f"port {port} is taken by another program: name another, or none for the next that is free")

@@ -1,0 +1,85 @@
+"""What the command line says: on standard error, so that standard output is data only."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+import click
+
+from streamlab.failures import Failure
+from streamlab.run import Run
+from streamlab.sinks.text import visible
+
+#: Failed lines to tell of, and how much of each.
+FAILURES, LENGTH = 5, 500
+
+
+class Terminal:
+    """Says things on standard error.
+
+    Args:
+        quiet: say nothing but errors.
+        data: whether the data goes to standard output, so that there must be no progress bar between its lines.
+    """
+
+    def __init__(self, quiet: bool = False, data: bool = True) -> None:
+        self.quiet = quiet
+        self.data = data
+
+    def note(self, text: str) -> None:
+        """Say something that is good to know."""
+        if not self.quiet:
+            _say(text)
+
+    def error(self, error: BaseException) -> None:
+        """Say what went wrong, in one line."""
+        _say(f"streamlab: error: {sentence(error)}")
+
+    def report(self, run: Run) -> None:
+        """Say how a run ended, and tell of its last failures."""
+        why = f" ({type(run.exception).__name__}: {run.exception})"  # has been said, as an error
+        self.note(f"{run.pipeline.name}: {run.summary().removesuffix(why)}")
+        rows = [] if self.quiet else run.latest_errors(FAILURES)
+        if rows:
+            total = run.errors.attrs["total"]
+            which = f"the last {len(rows)} of {total} failures" if total > len(rows) else f"{total} failed"
+            self.note(f"{which}:")
+        for row in reversed(rows):
+            said = Failure(**row).where(run.pipeline.name)
+            self.note(f"  {said if len(said) <= LENGTH else said[:LENGTH] + '...'}")
+
+    @contextlib.contextmanager
+    def progress(self, run: Run) -> Iterator[Callable[[], None]]:
+        """Show how far a run has come, if it is known and there is a place for it; give what to call to renew it."""
+        apart = not self.data or not _is_terminal(sys.stdout)
+        if self.quiet or run.progress is None or not _is_terminal(sys.stderr) or not apart:
+            yield lambda: None
+            return
+        with click.progressbar(length=1000, label=run.pipeline.name, file=sys.stderr) as bar:
+
+            def renew() -> None:
+                bar.update(int((run.progress or 0.0) * 1000) - bar.pos)
+
+            yield renew
+            renew()
+
+
+def sentence(error: BaseException) -> str:
+    """Return what an exception says; of one that streamlab did not make, what kind it is as well."""
+    own = type(error).__module__.startswith("streamlab.")
+    return str(error) if own else f"{type(error).__name__}: {error}"
+
+
+def _say(text: str) -> None:
+    """Write one line; that nobody reads it is no reason to fail."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(visible(text), err=True)
+
+
+def _is_terminal(stream: object) -> bool:
+    try:
+        return bool(stream.isatty())  # type: ignore[attr-defined]
+    except (AttributeError, ValueError):  # there is none; it has been closed
+        return False
