@@ -33,7 +33,7 @@ TINY = {
     "streamlab.engine.MAX_PATHS": 12,
     "streamlab.engine.FLUSH_BATCH": 2,
 }
-#: How many lines are observed. "sampled": as a real run does, but with so few tokens that they run out.
+#: How many lines are observed: one in so many, or none.
 OBSERVED = {"all": 1, "none": 0, "every third": 3}
 
 

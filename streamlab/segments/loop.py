@@ -7,6 +7,7 @@ a branch ends, a value and a path number are appended, and nothing else is kept.
 from __future__ import annotations
 
 import heapq
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,13 +76,17 @@ class Loops:
     def _write(self, entries: tuple[int, ...], paired: bool) -> Loop:
         processors = {name: step.processor for name, step in self._steps.items()}
         shapes = {name: step.shapes for name, step in self._steps.items()}
+        bare = {name: step.bare for name, step in self._steps.items()}
         nodes = [self._paths.nodes[id] for id in entries]
-        source = LoopSource(self._paths, processors, shapes, self._max_hops, _passed(self._paths, self._hits))
+        weights = _passed(self._paths, self._hits)
+        source = LoopSource(self._paths, processors, self._max_hops, shapes, bare, weights)
         text = source.write(nodes, paired)
-        scope: dict[str, Any] = {"EMIT": EMIT}
+        tags = {tag: sys.intern(tag) for tag in source.tags}
+        scope: dict[str, Any] = {"EMIT": EMIT, "own": tags.get}
+        scope.update((source.tags[tag], own) for tag, own in tags.items())
         for name, step in self._steps.items():
             scope[source.call(name)] = step.call
-            scope[source.bare(name)] = step.bare
+            scope[source.types(name)] = step.bare
         for id in source.written:
             scope[f"n{id}"] = self._paths.nodes[id]
         exec(compile(text, f"<streamlab loop {', '.join(self._steps)}>", "exec"), scope)
@@ -102,17 +107,22 @@ class LoopSource:
     """Writes the source of one loop.
 
     Attributes:
-        shapes: by processor what it has returned so far, ``"bare"`` values or ``"tuple"``; empty: as its ``to`` suggests.
+        shapes: by processor the shapes of its results so far, see `Step`; empty: as its ``to`` suggests.
+        bare: by processor the types of its bare values so far; empty: text.
         weights: rows by node; the most frequent are written first, and when not all fit, only they are.
         written: the nodes that the source names.
+        tags: the names in the source of the tags in it.
     """
 
     paths: Paths
     processors: Mapping[str, Processor]
-    shapes: Mapping[str, set[str]]
     max_hops: int
+    shapes: Mapping[str, set[str]] = field(default_factory=dict)
+    bare: Mapping[str, set[type]] = field(default_factory=dict)
     weights: Mapping[int, int] = field(default_factory=dict)
     written: set[int] = field(default_factory=set)
+    tags: dict[str, str] = field(default_factory=dict)
+    _numbers: dict[str, int] = field(default_factory=dict)
     _lines: list[str] = field(default_factory=list)
     _inside: set[int] = field(default_factory=set)
 
@@ -120,13 +130,14 @@ class LoopSource:
         """Return the name of a processor's function in the source."""
         return self._identifier("call", name)
 
-    def bare(self, name: str) -> str:
+    def types(self, name: str) -> str:
         """Return the name of the set of types that count as a bare value of a processor."""
-        return self._identifier("bare", name)
+        return self._identifier("types", name)
 
     def _identifier(self, prefix: str, name: str) -> str:
-        readable = name.isascii() and name.isidentifier()
-        return f"{prefix}_{name}" if readable else f"{prefix}_{list(self.processors).index(name)}_"
+        if name.isascii() and name.isidentifier():
+            return f"{prefix}_{name}"
+        return f"{prefix}_{self._numbers.setdefault(name, len(self._numbers))}_"
 
     def write(self, entries: Sequence[Node], paired: bool) -> str:
         """Return the source for rows that stand at ``entries``: values, or if ``paired`` pairs of node number and value."""
@@ -207,14 +218,15 @@ class LoopSource:
         line(indent, "except BaseException as error:")
         line(indent + 1, f"failed(n{node.id}, {trail}, error)")
         line(indent + 1, "continue")
-        is_bare = f"type({result}) is str or type({result}) in {self.bare(processor.name)}"
         if "tuple" not in shapes:
             assert processor.default is not None
-            line(indent, f"if {result} is None:")
-            self._none(node, processor, indent + 1)
+            word = "if"
             if processor.default is EMIT or node.hops < self.max_hops:
-                line(indent, f"elif {is_bare}:")
+                line(indent, f"if {self._is_bare(processor, result)}:")
                 self._arrive(self.paths.to(node, processor.default), depth + 1, indent + 1)
+                word = "elif"
+            line(indent, f"{word} {result} is None:")
+            self._none(node, processor, indent + 1)
             line(indent, "else:")
             line(indent + 1, unusual)
             return
@@ -228,34 +240,38 @@ class LoopSource:
         self._none(node, processor, indent + 1)
         line(indent + 1, "continue")
         if "bare" in shapes:
-            line(indent, f"elif {is_bare}:")
-            line(indent + 1, f"tag, v{depth + 1} = {_tag(processor.default)}, result")
+            line(indent, f"elif {self._is_bare(processor, result)}:")
+            line(indent + 1, f"tag, v{depth + 1} = {self._tag(processor.default)}, result")
         line(indent, "else:")
         line(indent + 1, unusual)
         line(indent + 1, "continue")
+        if "computed" in shapes:
+            line(indent, "if type(tag) is str:")  # what else it may be could do anything when it is compared
+            line(indent + 1, "tag = own(tag, tag)")
         self._tags(node, depth, indent, unusual)
+
+    def _is_bare(self, processor: Processor, result: str) -> str:
+        """Return the test for a bare value: one of the types that there have been."""
+        types = self.bare.get(processor.name) or {str}
+        return f"type({result}) is str" if types == {str} else f"type({result}) in {self.types(processor.name)}"
 
     def _none(self, node: Node, processor: Processor, indent: int) -> None:
         self._end(self.paths.end(node, processor.kept), indent, "None")
 
     def _tags(self, node: Node, depth: int, indent: int, unusual: str) -> None:
-        """Write the tests for the tags that a visit may give."""
-        ways = self._ways(node)
-        self._line(indent, "if type(tag) is str:")  # what else it may be could do anything when it is compared
-        for number, way in enumerate(way for way in ways if way.kind == "visit"):
-            self._line(indent + 1, f"{'if' if number == 0 else 'elif'} tag == {way.processor!r}:")
-            self._arrive(way, depth + 1, indent + 2)
-            if number == len(ways) - 2:
-                self._line(indent + 1, "else:")
-        self._line(indent + 1 + (len(ways) > 1), unusual)
-        self._line(indent, "elif tag is EMIT:")
-        self._arrive(self.paths.to(node, EMIT), depth + 1, indent + 1)
+        """Write the tests for the tags that a visit may give; by identity, which no odd object can answer to."""
+        for number, way in enumerate(self._ways(node)):
+            self._line(indent, f"{'if' if number == 0 else 'elif'} tag is {self._tag(way.processor)}:")
+            self._arrive(way, depth + 1, indent + 1)
         self._line(indent, "else:")
         self._line(indent + 1, unusual)
 
-
-def _tag(target: Target | None) -> str:
-    return "EMIT" if target is EMIT else repr(target)
+    def _tag(self, target: Target | None) -> str:
+        """Return the name of a tag in the source."""
+        if target is None or target is EMIT:
+            return "EMIT"
+        self.tags[target] = self._identifier("tag", target)
+        return self.tags[target]
 
 
 def source_of(pipeline: Pipeline, part: Cut) -> str:
@@ -268,4 +284,4 @@ def source_of(pipeline: Pipeline, part: Cut) -> str:
         name for name in inside if any(o not in processors and t == name for o, t in pipeline.edges())
     ]
     nodes = [paths.to(paths.root, name) for name in entered or inside]
-    return LoopSource(paths, processors, {}, pipeline.limits.max_hops).write(nodes, paired=len(nodes) > 1)
+    return LoopSource(paths, processors, pipeline.limits.max_hops).write(nodes, paired=len(nodes) > 1)

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from types import GeneratorType
@@ -23,11 +24,12 @@ class Step:
     Attributes:
         attempt: the function itself, which gets a copy of the value where it may be needed again.
         call: gives the result for a value, or raises; within the timeout, and awaited.
-        targets: where it may route.
+        targets: where it may route: by tag, the tag as literals have it.
         default: where a bare value goes, ``None`` when it must say.
         handler: the processor that takes the values it fails on, if it has one.
-        shapes: what it has returned so far, for the loop generator: ``"bare"`` values, ``"tuple"``.
-        bare: the types of its bare values; most often these.
+        shapes: what it has returned so far, for the loop generator: ``"bare"`` values, ``"tuple"``, and ``"computed"`` when
+            a tag was equal to a processor's name but another object, which a literal is not.
+        bare: the types of its bare values so far.
         seconds: its time so far, where a segment measures its processors one by one.
     """
 
@@ -48,12 +50,13 @@ class Step:
     def __init__(self, processor: Processor, host: Host, limits: Limits) -> None:
         self.processor = processor
         self.name = processor.name
-        self.targets: frozenset[Target] = frozenset((*processor.to, EMIT))
+        self.targets: dict[Target, Target] = {tag: sys.intern(tag) if isinstance(tag, str) else tag for tag in processor.to}
+        self.targets[EMIT] = EMIT
         self.default = processor.default
         self.handler = processor.on_error if processor.on_error not in ON_ERROR else None
         self.shapes: set[str] = set()
         self.seconds: float | None = None
-        self.bare: set[type] = {str, dict, int, float, bytes}
+        self.bare: set[type] = set()
         self._instances: dict[Any, Any] = {}
         call = _bind(processor, self._instances)
         if processor.retry is not None or self.handler is not None:

@@ -163,11 +163,13 @@ class Walk:
             raise Refusal("unknown_tag", f"returned a tuple of {len(result)}, where (tag, value) was expected")
         tag, value = result
         try:
-            known = tag in step.targets
+            known = step.targets.get(tag)
         except Exception:  # whatever comparing such an object raises
-            known = False
-        if not known:
+            known = None
+        if known is None:
             raise Refusal("unknown_tag", f"returned the tag {tag!r}; {allowed}")
+        if known is not tag:
+            step.shapes.add("computed")
         return tag, value
 
     def failed(self, step: Step, node: Node, value: Any, error: BaseException) -> Placed:
