@@ -1,6 +1,6 @@
 """``python -m benchmarks.memory``: stream millions of lines through the pipeline and see whether memory grows.
 
-Prints the resident memory at each million lines, then how much it grew after the first million; exits with 1 when
+Prints the resident memory every million lines, then how much it grew after the first million; exits with 1 when
 that is more than 20 MB. Linux only: it reads ``/proc/self/statm``.
 """
 
@@ -76,13 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run as a program; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description="Does memory grow with the input?")
     parser.add_argument("--lines", type=int, default=10_000_000, metavar="N", help="how many (default: %(default)s)")
-    count = parser.parse_args(arguments).lines
-    if count < 2 * EVERY:
-        parser.error(f"--lines must be {2 * EVERY} or more, not {count}")
-    growth = growth_mb(count)
+    parser.add_argument("--every", type=int, default=EVERY, metavar="N", help="lines between looks (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    if options.lines < 2 * options.every:
+        parser.error(f"--lines must be {2 * options.every} or more, not {options.lines}")
+    growth = growth_mb(options.lines, options.every)
     passed = growth <= LIMIT_MB
     verdict = "fine" if passed else "too much"
-    print(f"grew by {growth:.1f} MB after the first million lines: {verdict} (at most {LIMIT_MB:g} MB)")
+    print(f"grew by {growth:.1f} MB after the first {options.every:,} lines: {verdict} (at most {LIMIT_MB:g} MB)")
     return 0 if passed else 1
 
 

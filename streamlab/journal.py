@@ -17,7 +17,7 @@ class Journal:
 
     Attributes:
         received: lines booked so far, which is the number of the next one.
-        unfinished: lines of a failed run that were read and not brought to an end, with their numbers.
+        unfinished: lines that were read and not brought to an end, with their numbers.
     """
 
     ledger: Ledger

@@ -254,7 +254,7 @@ class Run:
 
     @property
     def unfinished(self) -> pd.DataFrame:
-        """Lines that were read and not brought to an end, because the run failed: ``line_no, line``."""
+        """Lines that were read and not brought to an end: ``line_no, line``. The run failed, or a stop left them no time."""
         with self._journal() as journal:
             numbers, lines = [n for n, _ in journal.unfinished], [line for _, line in journal.unfinished]
         return frame_of({"line_no": numbers, "line": lines})

@@ -160,6 +160,35 @@ def test_stop_brings_what_was_read_to_its_end_and_flushes(tap: Tap) -> None:
     assert balanced(live)
 
 
+def test_lines_that_a_stop_leaves_no_time_for_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor too slow to get through what was read: what it did not get to is in `unfinished`, and nothing is lost."""
+    monkeypatch.setattr("streamlab.runners.local.DRAIN_SECONDS", -1.0)
+    busy, go_on = threading.Event(), threading.Event()
+
+    def slow(line: str) -> str:
+        busy.set()
+        assert go_on.wait(ENOUGH)
+        return line
+
+    given: list[str] = []
+
+    def source() -> Iterator[str]:
+        for line in NUMBERS:
+            given.append(line)
+            yield line
+
+    live = Pipeline("p").add("slow", slow).start(source())
+    assert busy.wait(ENOUGH)
+    until(lambda: len(given) > 200)
+    live.stop()
+    go_on.set()
+    assert live.wait(ENOUGH).state == "stopped"
+    done, left = live.output["value"].tolist(), live.unfinished
+    assert len(left) > 0
+    assert done + left["line"].tolist() == given
+    assert left["line_no"].tolist() == list(range(len(done), len(given)))
+
+
 def test_stop_on_an_endless_source() -> None:
     def numbers() -> Iterator[str]:
         n = 0
@@ -601,7 +630,7 @@ async def asynchronous(line: str) -> str:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
-def test_200_starts_and_stops_leave_nothing_behind(tmp_path: Path) -> None:
+def test_500_starts_and_stops_leave_nothing_behind(tmp_path: Path) -> None:
     """Lists, generators, files, async processors, timeouts, pauses, failures: threads and files are as they were."""
     log = tmp_path / "in.log"
     log.write_text("1\n2\n")
@@ -628,7 +657,7 @@ def test_200_starts_and_stops_leave_nothing_behind(tmp_path: Path) -> None:
     once(0), once(1), once(2), once(3)
     gc.collect()
     threads, files = threading.active_count(), open_files()
-    for i in range(200):
+    for i in range(500):
         once(i)
     until(lambda: threading.active_count() <= threads)
     gc.collect()

@@ -140,6 +140,7 @@ class LocalRunner:
         while True:
             self._hold()
             if self._stopping.is_set() and self._drained():
+                self._give_up()
                 return
             chunk = self._take()
             if chunk is not None and not chunk.lines:
@@ -169,6 +170,15 @@ class LocalRunner:
         now = self._host.clock()
         self._drain_until = self._drain_until or now + DRAIN_SECONDS
         return self._reader is None or self._reader.drained() or now > self._drain_until
+
+    def _give_up(self) -> None:
+        """Keep the lines that were taken from the source, and that there was no time for, as unfinished."""
+        number = self._journal.received
+        while self._reader is not None and not self._reader.drained():
+            chunk = self._reader.take(MAX_BATCH, 0.0)
+            if chunk is not None:
+                self._journal.unfinished += enumerate(chunk.lines, number)
+                number += len(chunk.lines)
 
     def _one(self, chunk: Chunk) -> None:
         """Work on one chunk; it is booked when its outputs have been handed on, or not at all."""
