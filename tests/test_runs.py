@@ -163,6 +163,7 @@ def test_stop_brings_what_was_read_to_its_end_and_flushes(tap: Tap) -> None:
 def test_lines_that_a_stop_leaves_no_time_for_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor too slow to get through what was read: what it did not get to is in `unfinished`, and nothing is lost."""
     monkeypatch.setattr("streamlab.runners.local.DRAIN_SECONDS", -1.0)
+    monkeypatch.setattr("streamlab.runners.local.FIRST_BATCH", 4)
     busy, go_on = threading.Event(), threading.Event()
 
     def slow(line: str) -> str:
@@ -179,7 +180,7 @@ def test_lines_that_a_stop_leaves_no_time_for_are_kept(monkeypatch: pytest.Monke
 
     live = Pipeline("p").add("slow", slow).start(source())
     assert busy.wait(ENOUGH)
-    until(lambda: len(given) > 200)
+    until(lambda: len(given) > 4)
     live.stop()
     go_on.set()
     assert live.wait(ENOUGH).state == "stopped"
