@@ -323,7 +323,7 @@ def test_a_run_that_failed_can_still_be_looked_at(folder: Path) -> None:
         ("app.lgo", "did you mean 'app.log'?"),
         ("app.log missing.log", "there is no file 'missing.log'"),
         ("--wrong", "No such option"),
-        ("--tarce app.log", "Did you mean"),
+        ("--tarce app.log", "--trace"),
         ("--trace=most app.log", "'most' is not one of"),
         ("--trace all", "the mode of traces is written --trace=all"),
         ("--trace-limit 0", "0 is not in the range"),
