@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
@@ -85,6 +86,7 @@ class Rows:
         noted: the visits that the last segment recorded, by the row that it found.
         together: the node at which all rows stand, while they are known to stand at one.
         observed: lines (by index) whose visits are to be observed, rising.
+        until: the clock's time after which a segment may leave the rows that it has not begun with, and take them off.
         hops: of observed lines, and of those that failed, the visits by line index.
         failures: what failed, with the line's index still as ``line_no``.
         retried: additional attempts by line index.
@@ -99,6 +101,7 @@ class Rows:
     noted: dict[int, list[Hop]] = field(default_factory=dict)
     together: int | None = None
     observed: Sequence[int] = ()
+    until: float = math.inf
     hops: dict[int, list[Hop]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     retried: dict[int, int] = field(default_factory=dict)
@@ -131,7 +134,7 @@ class Batch:
     Attributes:
         paths: the tree that ``ids`` are numbers of.
         first: line number of the first line; -1 for what a ``flush`` gave, which has no lines.
-        lines: the lines.
+        lines: the lines: those of the chunk, or the first of them, if the others would have taken too long.
         ids: for each row the path node that it came to, shape ``(rows,)``, any integer type.
         values: for each row the output, or ``None`` when it was not emitted.
         origin: for each row the index of its line; ``None`` when row *i* is line *i*.
@@ -141,6 +144,7 @@ class Batch:
         retries: additional attempts by processor.
         clocked: time by segment, since the run began.
         stopped: the exception that ends the run, if a processor with ``on_error="stop"`` failed.
+        source: where the lines came from.
     """
 
     paths: Paths
@@ -155,6 +159,7 @@ class Batch:
     retries: dict[str, int]
     clocked: Sequence[Clocked]
     stopped: Exception | None = None
+    source: str = ""
 
     def emitted(self) -> tuple[list[Any], NDArray[np.int64]]:
         """Return the outputs in order, and the line number of each (-1 for those of a ``flush``)."""
@@ -165,7 +170,7 @@ class Batch:
         lines = np.arange(len(self.ids), dtype=np.int64) if self.origin is None else self.origin
         return values, (lines if len(values) == len(lines) else lines[mask]) + self.first
 
-    def refuse(self, position: int, error: Exception, time: float) -> None:
+    def refuse(self, position: int, error: BaseException, time: float) -> None:
         """Turn an output (by position among the emitted) that the sink would not take into a dead letter."""
         row = int(np.flatnonzero(self.paths.emitted()[self.ids])[position])
         leaf = self.paths.nodes[int(self.ids[row])]
@@ -182,6 +187,7 @@ class Batch:
                 message=text_of(error),
                 line="" if index < 0 else self.lines[index],
                 traceback=traceback_text(error),
+                source=self.source,
                 path=self.paths.text(dead.id),
             )
         )

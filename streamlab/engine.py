@@ -6,6 +6,7 @@ line did is known anywhere else.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -56,7 +57,7 @@ class Engine:
     def _step(self, name: str) -> Step:
         try:
             return Step(self.pipeline.processors[name], self._host, self.pipeline.limits)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # the class's own code
             raise PipelineError(
                 f"pipeline {self.pipeline.name!r}, processor {name!r}: its class cannot be instantiated without"
                 f" arguments: {type(error).__name__}: {error}"
@@ -87,13 +88,18 @@ class Engine:
         """How many values at a time an async processor would like to have; 1 without any."""
         return max((p.concurrency for p in self.pipeline.processors.values() if p.kind == "async"), default=1)
 
-    def process(self, chunk: Chunk, first: int) -> Batch:
-        """Run a chunk whose first line has the number ``first`` to its end."""
+    def process(self, chunk: Chunk, first: int, until: float = math.inf) -> Batch:
+        """Run a chunk whose first line has the number ``first`` to its end.
+
+        When the clock has passed ``until``, lines that no processor has seen yet may be left out of the batch.
+        """
         lines = chunk.lines
         rows = Rows(lines, [self._entry.id] * len(lines), lines, together=self._entry.id)
         rows.observed = range(len(lines)) if self._sampler is None else self._sampler.pick(len(lines), self._host.clock())
         self._turn_away(chunk, rows)
+        rows.until = until
         batch = self._advance(rows, first)
+        batch.source = chunk.source
         for failure in batch.failures:
             failure.line_no = None if failure.line_no is None else first + failure.line_no
             failure.source = chunk.source
@@ -116,7 +122,7 @@ class Engine:
         held = Held()
         stages: list[Stage] = []
         for number, segment in enumerate(self._segments):
-            before = rows.ids, rows.values, rows.origin
+            before, count = (rows.ids, rows.values, rows.origin), len(rows.lines)
             rows.parents, rows.noted = None, {}
             start = self._host.clock()
             try:
@@ -124,6 +130,9 @@ class Engine:
             except Stopped as stop:
                 stopped = stopped or stop
             self._seconds[number] += self._host.clock() - start
+            rows.until = math.inf  # what one segment has seen, all do
+            if len(rows.lines) < count:
+                self._leave_out(rows)
             stages.append(Stage(segment.names, *before, rows.parents, rows.noted))
             if stopped is not None:
                 held.hold(rows, stopped.failure.line_no)
@@ -150,6 +159,13 @@ class Engine:
             stopped=stopped,
         )
 
+    @staticmethod
+    def _leave_out(rows: Rows) -> None:
+        """Forget what is known of lines that the first segment has left."""
+        count = len(rows.lines)
+        rows.failures = [failure for failure in rows.failures if failure.line_no is None or failure.line_no < count]
+        rows.observed = [line for line in rows.observed if line < count]
+
     def _clocked(self) -> Sequence[Clocked]:
         """Return what is known of the time that each segment took."""
         clocked = []
@@ -172,7 +188,7 @@ class Engine:
         ended = False
         while not ended:
             walk = Walk({}, self._paths, self._host, self.pipeline.limits)
-            taken = 0
+            taken, start = 0, self._host.clock()
             try:
                 for value in islice(values, FLUSH_BATCH):
                     taken += 1
@@ -186,8 +202,16 @@ class Engine:
                 placed = walk.settle(step, node, None, error, 1, len(walk.ids))
                 walk.land(step, node, None, placed, 0.0, 1, observed=False)
                 ended = True
+            self._spent(step, self._host.clock() - start)
             if walk.ids:
                 yield self._flushed(walk)
+
+    def _spent(self, step: Step, seconds: float) -> None:
+        """Book time of a processor outside of its segment."""
+        [number] = [n for n, segment in enumerate(self._segments) if step.name in segment.names]
+        self._seconds[number] += seconds
+        if step.seconds is not None:
+            step.seconds += seconds
 
     def _flushed(self, walk: Walk) -> Batch:
         rows = Rows((), walk.ids, walk.values, origin=np.full(len(walk.ids), -1, dtype=np.int64))

@@ -97,7 +97,9 @@ def text_of(error: BaseException) -> str:
     """Return what an exception says; its ``__str__`` is the user's code too."""
     try:
         return str(error)
-    except Exception as second:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as second:
         return f"<{type(error).__name__} whose str() raises {type(second).__name__}>"
 
 
@@ -110,7 +112,7 @@ def traceback_text(error: BaseException) -> str:
     Formatting one from scratch costs tens of microseconds, and a broken processor fails on every line from the same
     place: so the text of a place is kept.
     """
-    last = tracebacks.format_exception_only(error)[-1]
+    last = "".join(tracebacks.format_exception_only(error))  # several lines, with notes or for a syntax error
     if error.__cause__ is not None or error.__context__ is not None:
         return "".join(tracebacks.format_exception(error))
     place = tuple((frame.tb_frame.f_code, frame.tb_lineno) for frame in _frames(error.__traceback__))

@@ -31,6 +31,11 @@ class Journal:
         """Book lines that are handed to the engine."""
         self.ledger.begin(len(lines) - rejected)
 
+    def leave(self, lines: Sequence[str]) -> None:
+        """Keep lines that were read after all others, and that nobody will work on."""
+        first = max(self.received, self.unfinished[-1][0] + 1 if self.unfinished else 0)
+        self.unfinished += enumerate(lines, first)
+
     def book(self, batch: Batch) -> None:
         """Book what came of them."""
         self.ledger.book(batch)

@@ -210,16 +210,18 @@ class History:
     def __init__(self, processors: Iterable[str], seconds: int = 3600) -> None:
         self._processors = tuple(processors)
         self._ticks: deque[tuple[float, float, dict[str, dict[str, Any]]]] = deque(maxlen=seconds)
+        self._left: tuple[float, float, dict[str, dict[str, Any]]] = (0.0, 0.0, {})  # the tick before the first one kept
 
     def tick(self, time: float, snapshot: Snapshot) -> None:
         """Take in a snapshot, at ``time`` seconds since the epoch."""
+        if len(self._ticks) == self._ticks.maxlen:
+            self._left = self._ticks[0]
         self._ticks.append((time, snapshot.uptime, {name: snapshot.row(name) for name in self._processors}))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a tick and processor; counters so far, rate and mean since the tick before."""
         rows: list[dict[str, Any]] = []
-        before: dict[str, dict[str, Any]] = {}
-        previous = 0.0
+        _, previous, before = self._left
         for time, uptime, metrics in self._ticks:
             for name, now in metrics.items():
                 then = before.get(name, {"received": 0, "time_s": 0.0})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from streamlab.errors import PipelineError
 from streamlab.paths import EMIT, Target
 from streamlab.policy import ON_ERROR, Limits, Retry
-from streamlab.processors import Processor, kind_of
+from streamlab.processors import Processor, is_async, kind_of
 
 if TYPE_CHECKING:
-    from streamlab.run import Run
+    from streamlab.run import Output, Run
+    from streamlab.traces import TraceMode
 
 F = TypeVar("F")
+#: Seconds that a timeout may be; a thread cannot wait for much longer ones.
+MAX_TIMEOUT = 1e6
 
 
 class Pipeline:
@@ -127,10 +131,15 @@ class Pipeline:
         here = f"pipeline {self.name!r}, processor {name!r}"
         if not isinstance(name, str) or not name.strip() or " > " in name:
             raise PipelineError(f"{here}: a name must be text, not empty and without ' > ', which separates a path")
-        if name in self._processors:
+        if name in self._processors and not _redefined(self._processors[name].target, target):
             raise PipelineError(f"{here}: there is one of this name already; give another with name=")
-        targets = (to,) if isinstance(to, str) or to is EMIT else tuple(to)
-        processor = Processor(name, target, targets, retry, on_error, timeout, key, concurrency)
+        targets = (to,) if isinstance(to, str) or not isinstance(to, Iterable) else tuple(to)
+        if any(not isinstance(tag, str) and tag is not EMIT for tag in targets):
+            raise PipelineError(f"{here}: to={to!r} must be names of processors, or EMIT")
+        if not isinstance(on_error, str):
+            raise PipelineError(f"{here}: on_error={on_error!r} must be {', '.join(ON_ERROR)} or the name of a processor")
+        names = tuple(str.__str__(tag) if isinstance(tag, str) else tag for tag in targets)  # a StrEnum's text
+        processor = Processor(name, target, names, retry, str.__str__(on_error), timeout, key, concurrency)
         _check_options(processor, here)
         self._processors[name] = processor
         return self
@@ -200,6 +209,8 @@ class Pipeline:
         ids = {name: f"p{index}" for index, name in enumerate(self._processors)}
         shape = {name: f'{ids[name]}["{_mermaid_text(name)}"]' for name in ids}
         lines = [f"    source([source]) --> {shape[self.entry.name]}"]
+        reached = {self.entry.name, *(target for _, target in self.edges())}
+        lines += [f"    {shape[name]}" for name in ids if name not in reached]
         for origin, target in dict.fromkeys(self.edges()):
             lines.append(f"    {ids[origin]} --> {'output([output])' if target is EMIT else shape[target]}")
         return "\n".join(["flowchart LR", *lines])
@@ -213,17 +224,17 @@ class Pipeline:
 
     # Running: the one door upward, see the import contracts in pyproject.toml
 
-    def run(self, source: Any, **options: Any) -> Run:
+    def run(self, source: Any, *, trace: TraceMode = False, trace_limit: int = 1000, output: Output = None) -> Run:
         """Run over a source to its end, and return the finished run. The options are those of `streamlab.run.execute`."""
         from streamlab.run import execute
 
-        return execute(self, source, **options)
+        return execute(self, source, trace=trace, trace_limit=trace_limit, output=output)
 
-    def start(self, source: Any, **options: Any) -> Run:
+    def start(self, source: Any, *, trace: TraceMode = False, trace_limit: int = 1000, output: Output = None) -> Run:
         """Start over a source in the background, and return the live run at once. Options as for `run`."""
         from streamlab.run import launch
 
-        return launch(self, source, **options)
+        return launch(self, source, trace=trace, trace_limit=trace_limit, output=output)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -239,22 +250,30 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 
 
+def _redefined(old: Any, new: Any) -> bool:
+    """Tell whether a function or class is a notebook's cell run again: the same name, defined anew by hand."""
+    places = {(getattr(target, "__module__", None), getattr(target, "__qualname__", None)) for target in (old, new)}
+    interactive = not hasattr(sys.modules.get("__main__"), "__file__")
+    return interactive and len(places) == 1 and places.pop()[0] == "__main__"
+
+
 def _check_options(processor: Processor, here: str) -> None:
     """Refuse options that are wrong, or that this kind of processor has no use for."""
     try:
         kind = kind_of(processor.target)
     except TypeError as error:
         raise PipelineError(f"{here}: {error}") from None
-    if any(not isinstance(target, str) and target is not EMIT for target in processor.to):
-        raise PipelineError(f"{here}: to={processor.to!r} must hold names of processors, or EMIT")
     if processor.key is not None and not processor.stateful:
         raise PipelineError(f"{here}: key= is for classes, which keep state; this is a {kind} processor")
     if kind == "columnar":
         _check_expression(processor, here)
-    if processor.timeout is not None and not processor.timeout > 0:
-        raise PipelineError(f"{here}: timeout={processor.timeout!r} must be more than 0 seconds")
-    if processor.concurrency < 1:
-        raise PipelineError(f"{here}: concurrency={processor.concurrency!r} must be at least 1")
+    if processor.stateful and is_async(getattr(processor.target, "flush", None)):
+        raise PipelineError(f"{here}: flush must be a plain function or generator; an async one is not awaited")
+    timeout, concurrency = processor.timeout, processor.concurrency
+    if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout <= MAX_TIMEOUT):
+        raise PipelineError(f"{here}: timeout={timeout!r} must be a number of seconds, more than 0, or None for no limit")
+    if not isinstance(concurrency, int) or concurrency < 1:
+        raise PipelineError(f"{here}: concurrency={concurrency!r} must be a whole number, at least 1")
     if processor.retry is not None and not isinstance(processor.retry, Retry):
         raise PipelineError(f"{here}: retry= takes a streamlab.Retry, not {processor.retry!r}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,8 +56,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("max_hops", "max_emits", "max_line_bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Retry:
         backoff_coefficient: at least 1.
         maximum_interval: seconds.
         jitter: whether pauses are random.
-        non_retryable: exceptions that a second attempt would only raise again.
+        non_retryable: exception classes that a second attempt would only raise again.
 
     Example:
         >>> Retry(maximum_attempts=5, initial_interval=0.1).maximum_attempts
@@ -88,6 +90,13 @@ class Retry:
     non_retryable: tuple[type[BaseException], ...] = field(default=(ValueError, TypeError, KeyError, UnicodeError))
 
     def __post_init__(self) -> None:
+        numbers = (self.maximum_attempts, self.initial_interval, self.backoff_coefficient, self.maximum_interval)
+        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+            raise ValueError(f"attempts, intervals and backoff_coefficient must be numbers, not {numbers}")
+        kinds = (self.non_retryable,) if isinstance(self.non_retryable, type) else tuple(self.non_retryable)
+        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+            raise ValueError(f"non_retryable={self.non_retryable!r} must hold exception classes")
+        object.__setattr__(self, "non_retryable", kinds)
         if self.maximum_attempts < 1:
             raise ValueError(f"maximum_attempts is {self.maximum_attempts}; it counts the first one, so at least 1")
         if self.initial_interval < 0 or self.maximum_interval < 0 or self.backoff_coefficient < 1:

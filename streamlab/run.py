@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import operator
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from streamlab.engine import Engine
-from streamlab.errors import RunError
+from streamlab.errors import RunError, TraceError
 from streamlab.failures import DEAD_LETTER_COLUMNS, ERROR_COLUMNS, Failures
 from streamlab.journal import Journal
 from streamlab.metrics import METRIC_COLUMNS, History, Ledger, Snapshot
@@ -38,13 +39,22 @@ DEAD_LETTERS = 10_000
 Output = str | Path | Sink | Callable[[Any], object] | None
 
 
-def run(source: Any = None, pipeline: Pipeline | None = None, **options: Any) -> Run:
+def run(
+    source: Any = None,
+    pipeline: Pipeline | None = None,
+    *,
+    trace: TraceMode = False,
+    trace_limit: int = 1000,
+    output: Output = None,
+) -> Run:
     """Run a pipeline, by default the demo, over a source to its end, and return the finished run.
 
     Args:
         source: a path, glob or folder, ``"-"`` for standard input, or any iterable of lines; by default the demo's lines.
         pipeline: the pipeline.
-        options: those of `execute`.
+        trace: as for `execute`.
+        trace_limit: as for `execute`.
+        output: as for `execute`.
 
     Example:
         >>> import streamlab
@@ -56,17 +66,22 @@ def run(source: Any = None, pipeline: Pipeline | None = None, **options: Any) ->
     """
     from streamlab.demo import LINES, demo
 
-    return execute(pipeline or demo, LINES if source is None else source, **options)
+    lines = LINES if source is None else source
+    return execute(demo if pipeline is None else pipeline, lines, trace=trace, trace_limit=trace_limit, output=output)
 
 
-def execute(pipeline: Pipeline, source: Any, **options: Any) -> Run:
+def execute(
+    pipeline: Pipeline, source: Any, *, trace: TraceMode = False, trace_limit: int = 1000, output: Output = None
+) -> Run:
     """Run a pipeline over a source to its end, and return the finished run; it may have failed, see `Run.state`.
 
     Args:
         pipeline: the graph.
         source: a path, glob or folder, ``"-"`` for standard input, or any iterable of lines.
-        options: ``trace`` (``False``, ``True``, ``"all"``, ``"hops"``), ``trace_limit`` (recent lines to keep, 1000),
-            ``output`` (a path, a sink, or a function that is called with each output; by default the run keeps them).
+        trace: ``False``, ``True`` (the last lines, failed and slow ones), ``"all"`` (path and fate of every line) or
+            ``"hops"`` (the last lines with every value on the way).
+        trace_limit: how many of the last lines to keep.
+        output: a path, a sink, or a function that is called with each output; by default the run keeps them.
 
     Raises:
         PipelineError: the graph does not hold together.
@@ -74,34 +89,32 @@ def execute(pipeline: Pipeline, source: Any, **options: Any) -> Run:
         SinkError: the output cannot be opened.
         KeyboardInterrupt: Ctrl-C; the run has been stopped.
     """
-    made, runner = _prepare(pipeline, source, live=False, **options)
+    made, runner = _prepare(pipeline, source, False, trace, trace_limit, output)
     runner.run()
     return made
 
 
-def launch(pipeline: Pipeline, source: Any, **options: Any) -> Run:
+def launch(
+    pipeline: Pipeline, source: Any, *, trace: TraceMode = False, trace_limit: int = 1000, output: Output = None
+) -> Run:
     """Start a pipeline over a source in the background, and return the live run at once.
 
     Arguments and errors are those of `execute`. Without ``output`` the run keeps the last 10,000 outputs.
     """
-    made, runner = _prepare(pipeline, source, live=True, **options)
+    made, runner = _prepare(pipeline, source, True, trace, trace_limit, output)
     runner.start()
     return made
 
 
 def _prepare(
-    pipeline: Pipeline,
-    source: Any,
-    *,
-    live: bool,
-    trace: TraceMode = False,
-    trace_limit: int = 1000,
-    output: Output = None,
+    pipeline: Pipeline, source: Any, live: bool, trace: TraceMode, trace_limit: int, output: Output
 ) -> tuple[Run, Runner]:
+    if not isinstance(pipeline, Pipeline):
+        raise RunError(f"pipeline={pipeline!r} is a {type(pipeline).__name__}: pass a streamlab.Pipeline")
     if not any(trace is mode or (isinstance(trace, str) and trace == mode) for mode in TRACE_MODES):
         raise RunError(f"trace={trace!r}: use False, True, 'all' or 'hops'")
-    if trace_limit < 1:
-        raise RunError(f"trace_limit={trace_limit!r}: it must be at least 1")
+    if not isinstance(trace_limit, int) or trace_limit < 1:
+        raise RunError(f"trace_limit={trace_limit!r}: it must be a whole number, at least 1")
     stopping = threading.Event()
     host = LocalHost(stopping)
     engine = Engine(pipeline, host, observe_all=trace == "hops")
@@ -232,7 +245,8 @@ class Run:
     def traces(self) -> pd.DataFrame:
         """What happened to each line that is kept, one row a line and branch."""
         with self._journal() as journal:
-            return journal.traces.table()
+            traces = journal.traces.copy()
+        return traces.table()
 
     @property
     def errors(self) -> pd.DataFrame:
@@ -265,6 +279,10 @@ class Run:
         Raises:
             TraceError: the line is not kept; the message says why.
         """
+        try:
+            line_no = operator.index(line_no)
+        except TypeError:
+            raise TraceError(f"a line has a whole number, counted from 0; {line_no!r} is none") from None
         with self._journal() as journal:
             line = journal.traces.find(line_no)
             if line is None:
@@ -327,9 +345,12 @@ class Run:
         """
         from streamlab.views.dashboard import Dashboard
 
-        if self._dashboard is None or not self._dashboard.running:
-            self._dashboard = Dashboard(self, port=port, host=host)
-        return self._dashboard
+        up = self._dashboard
+        if up is not None and up.running and port not in (None, up.port):
+            up.stop()
+        if up is None or not up.running:
+            up = self._dashboard = Dashboard(self, port=port, host=host)
+        return up
 
     def _snapshot(self) -> Snapshot:
         uptime = self.uptime_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,9 @@ from streamlab.errors import SinkError
 if TYPE_CHECKING:
     import pandas as pd
 
+#: What a cell begins with that a spreadsheet runs.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _INTEGERS = ("line_no", "branch", "attempts")
 
 
@@ -42,23 +46,26 @@ def _column(name: str, values: Any) -> pd.Series[Any]:
         return pd.Series(pd.to_datetime(pd.Series(values, dtype="float64"), unit="s", utc=True))
     if name.endswith("_us"):
         return pd.Series(values, dtype="float64")
-    return _objects(values)
+    return pd.Series(values, dtype=object) if name == "output" else _objects(values)
 
 
 def _objects(values: Any) -> pd.Series[Any]:
-    """Return values as pandas sees them fit, except that text need not be valid Unicode."""
+    """Return values as pandas sees them fit, except that text need not be valid Unicode, and whole numbers stay whole."""
     import pandas as pd
 
     try:
+        if {type(value) for value in values} == {int, type(None)}:  # else pandas makes floats of them
+            return pd.Series(values, dtype="Int64")
         return pd.Series(values, dtype=None if len(values) else "str")
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, OverflowError):
         return pd.Series(values, dtype=object)
 
 
 def outputs(line_no: Sequence[int | None], values: Sequence[Any]) -> pd.DataFrame:
     """Return outputs as a DataFrame: ``line_no, value``, or when all are dicts, their fields instead of ``value``.
 
-    A field that is named ``line_no`` becomes ``line_no_``; one that a dict lacks is missing.
+    A field that is named ``line_no`` becomes ``line_no_`` (or ``line_no__``, if there is that too); one that a dict lacks is
+    missing.
 
     >>> outputs([0, 1], [{"a": 1}, {"a": 2, "b": 3}]).columns.tolist()
     ['line_no', 'a', 'b']
@@ -69,7 +76,10 @@ def outputs(line_no: Sequence[int | None], values: Sequence[Any]) -> pd.DataFram
     if not values or not all(isinstance(value, dict) for value in values):
         return frame.assign(value=_objects(list(values)))
     fields = dict.fromkeys(name for value in values for name in value)
-    columns = {f"{name}_" if name == "line_no" else name: [v.get(name) for v in values] for name in fields}
+    other = "line_no_"
+    while other in fields:
+        other += "_"
+    columns = {other if name == "line_no" else name: [v.get(name) for v in values] for name in fields}
     return pd.concat([frame, pd.DataFrame({name: _objects(column) for name, column in columns.items()})], axis=1)
 
 
@@ -103,7 +113,7 @@ def _said(value: Any, say: Callable[[Any], str]) -> str:
 
 
 def export(frame: pd.DataFrame, path: str | Path, *, raw: bool = False) -> Path:
-    """Write a table to a file: ``.csv``, ``.jsonl`` (or ``.ndjson``) or ``.parquet``.
+    """Write a table to a file: ``.csv``, ``.jsonl`` (or ``.ndjson``) or ``.parquet``; an index that has a name is a column.
 
     A text cell of a CSV file that a spreadsheet would run as a formula (it begins with ``= + - @``, tab or CR) gets an
     apostrophe in front, unless ``raw``; numbers stay numbers. See OWASP, *CSV Injection*. Bytes that were not UTF-8 come
@@ -115,57 +125,92 @@ def export(frame: pd.DataFrame, path: str | Path, *, raw: bool = False) -> Path:
     Raises:
         SinkError: the ending is another, or the file cannot be written.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    if frame.index.name is not None:
+        frame = frame.reset_index()
     writers: dict[str, Callable[[], object]] = {
         ".csv": lambda: _neutral(frame, raw).to_csv(path, index=False, errors="surrogateescape", quoting=_quoting(frame)),
         ".jsonl": lambda: _valid(frame).to_json(path, orient="records", lines=True, force_ascii=False),
         ".parquet": lambda: _valid(frame, text=True).to_parquet(path, index=False),
     }
     writers[".ndjson"] = writers[".jsonl"]
-    if path.suffix not in writers:
+    write = writers.get(path.suffix.lower())
+    if write is None:
         raise SinkError(f"{path}: cannot tell the format from {path.suffix!r}; use .csv, .jsonl, .ndjson or .parquet")
     try:
-        writers[path.suffix]()
+        write()
     except OSError as error:
         raise SinkError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except Exception as error:  # what pandas or pyarrow have no way to write
+        raise SinkError(f"{path}: cannot be written: {type(error).__name__}: {error}") from error
     return path
-
-
-def _texts(frame: pd.DataFrame) -> list[str]:
-    return [str(name) for name in frame.columns if frame[name].dtype == object or str(frame[name].dtype) == "str"]
 
 
 def _neutral(frame: pd.DataFrame, raw: bool) -> pd.DataFrame:
     """Return the table with formulas made text."""
-    if raw:
-        return frame
 
     def neutral(value: Any) -> Any:
-        return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+        value = _utf8(value) if isinstance(value, str) else value if value is None else _printable(value)
+        return f"'{value}" if not raw and isinstance(value, str) and value[:1] in _FORMULA else value
 
-    return _each_text(frame, neutral)
+    return _each_text(frame, neutral).rename(columns=neutral)
+
+
+def _printable(value: Any) -> Any:
+    """Return a value that can be printed: as it is, or what `plain` makes of it."""
+    return value if isinstance(value, (int, float, dict, list)) or _is_missing(value) else _said(value, str)
+
+
+def _is_missing(value: Any) -> bool:
+    """Tell whether a value stands for none: ``None``, NaN, ``pandas.NA``, NaT."""
+    import pandas as pd
+
+    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
+
+
+def _utf8(text: str) -> str:
+    """Return text that can be written with ``surrogateescape``: halves of characters that stand for no byte are U+FFFD."""
+    return _NO_BYTE.sub("\ufffd", text)
 
 
 def _valid(frame: pd.DataFrame, text: bool = False) -> pd.DataFrame:
-    """Return the table with text that is UTF-8; with ``text``, other objects as their text."""
+    """Return the table with text that is UTF-8, and nothing but what JSON has; with ``text``, nothing but text."""
 
     def valid(value: Any) -> Any:
-        if isinstance(value, str):
-            return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        return str(value) if text and value is not None and value == value else value
+        if _is_missing(value):
+            return None
+        value = value if isinstance(value, str) else _said(value, str) if text else plain(value)
+        return _deep_valid(value)
 
-    return _each_text(frame, valid)
+    return _each_text(frame, valid).rename(columns=lambda name: _deep_valid(name if isinstance(name, str) else str(name)))
+
+
+def _deep_valid(value: Any) -> Any:
+    """Return plain data with each text in it as UTF-8."""
+    if isinstance(value, str):
+        return _utf8(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {_deep_valid(key): _deep_valid(item) for key, item in value.items()}
+    return [_deep_valid(item) for item in value] if isinstance(value, list) else value
+
+
+def _texts(frame: pd.DataFrame) -> list[int]:
+    """Return the positions of the columns of text and objects; names need not be unique."""
+    return [at for at, dtype in enumerate(frame.dtypes) if str(dtype) in ("object", "str")]
 
 
 def _each_text(frame: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
     """Return the table with each value of its columns of text and objects changed."""
     import pandas as pd
 
-    columns = {n: pd.Series([change(v) for v in frame[n].tolist()], index=frame.index, dtype=object) for n in _texts(frame)}
-    return frame.assign(**columns)
+    changed = frame.copy(deep=False)
+    for at in _texts(frame):
+        values = [change(value) for value in frame.iloc[:, at].tolist()]
+        changed.isetitem(at, pd.Series(values, index=frame.index, dtype=object))  # type: ignore[arg-type]  # it takes one
+    return changed
 
 
 def _quoting(frame: pd.DataFrame) -> Literal[0, 2]:
     """Return how CSV fields are quoted: Python's writer leaves a lone CR bare, which readers take for a line end."""
-    bare = any(isinstance(v, str) and "\r" in v for name in _texts(frame) for v in frame[name].tolist())
+    bare = any(isinstance(value, str) and "\r" in value for at in _texts(frame) for value in frame.iloc[:, at].tolist())
     return csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL

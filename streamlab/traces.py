@@ -7,7 +7,7 @@ import html
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -31,6 +31,8 @@ _NOWHERE = (Fate.FILTERED.value, Fate.ABSORBED.value, Fate.DEAD_LETTER.value)
 
 #: Failed lines, and slow lines, that are kept beyond the recent ones.
 KEPT_ERRORS, KEPT_SLOW = 1_000, 20
+#: Lines of a part of ``trace="all"`` beyond which it is left as it is.
+MERGED = 8_192
 
 
 @dataclass(slots=True)
@@ -138,6 +140,15 @@ class _Fates:
     ids: NDArray[np.integer[Any]]
     origin: NDArray[np.int64] | None
 
+    def joins(self, later: _Fates) -> bool:
+        """Tell whether the next part belongs to this one: it is as large, and both are of one tree, a branch a line."""
+        alike = self.paths is later.paths and self.origin is None and later.origin is None
+        return alike and len(self.ids) <= len(later.ids) < MERGED
+
+    def joined(self, later: _Fates) -> _Fates:
+        """Return both as one part."""
+        return _Fates(self.paths, self.first, np.concatenate([self.ids, later.ids]), None)
+
 
 @dataclass(slots=True)
 class Traces:
@@ -156,6 +167,12 @@ class Traces:
     _slow: list[tuple[float, int, Line]] = field(default_factory=list)
     _all: list[_Fates] = field(default_factory=list)
 
+    def copy(self) -> Traces:
+        """Return one that stays as this is now; what is kept of lines never changes."""
+        return replace(
+            self, _recent=self._recent.copy(), _errors=self._errors.copy(), _slow=[*self._slow], _all=[*self._all]
+        )
+
     def book(self, batch: Batch) -> None:
         """Take in a batch; what a flush gave has no line, and no trace."""
         if self.mode is False or batch.first < 0:
@@ -165,7 +182,7 @@ class Traces:
             self._errors.append(line_of(batch, index, "error"))
         self._keep_slow(batch)
         if self.mode == "all":
-            self._all.append(_Fates(batch.paths, batch.first, batch.ids, batch.origin))
+            self._keep_fates(_Fates(batch.paths, batch.first, batch.ids, batch.origin))
 
     def _keep_recent(self, batch: Batch) -> None:
         skip = max(0, len(batch.lines) - self.limit)
@@ -181,6 +198,12 @@ class Traces:
             if not math.isnan(seconds) and not (full and seconds <= self._slow[0][0]):
                 bisect.insort(self._slow, (seconds, batch.first + index, line_of(batch, index, "slow")))
                 del self._slow[:-KEPT_SLOW]
+
+    def _keep_fates(self, fates: _Fates) -> None:
+        """Keep the path numbers of a batch; small ones are put together, as in a game of 2048: few parts, few copies."""
+        self._all.append(fates)
+        while len(self._all) > 1 and self._all[-2].joins(self._all[-1]):
+            self._all.append(self._all.pop(-2).joined(self._all.pop()))
 
     def lines(self) -> list[Line]:
         """Return the lines that are kept whole, by number; each once: as failed, else as recent, else as slow."""
@@ -291,6 +314,8 @@ class LineTrace:
         """What to do when the visits were not recorded; empty when they were."""
         if self.recorded:
             return ""
+        if not any(row["path"] for row in self.branches):
+            return "It was turned away before the first processor: run.errors says why."
         return 'Its hops were not recorded: on fast input a sample is. Run with trace="hops" to record all.'
 
     def __repr__(self) -> str:

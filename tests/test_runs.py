@@ -163,7 +163,6 @@ def test_stop_brings_what_was_read_to_its_end_and_flushes(tap: Tap) -> None:
 def test_lines_that_a_stop_leaves_no_time_for_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor too slow to get through what was read: what it did not get to is in `unfinished`, and nothing is lost."""
     monkeypatch.setattr("streamlab.runners.local.DRAIN_SECONDS", -1.0)
-    monkeypatch.setattr("streamlab.runners.local.FIRST_BATCH", 4)
     busy, go_on = threading.Event(), threading.Event()
 
     def slow(line: str) -> str:
@@ -183,7 +182,8 @@ def test_lines_that_a_stop_leaves_no_time_for_are_kept(monkeypatch: pytest.Monke
     until(lambda: len(given) > 4)
     live.stop()
     go_on.set()
-    assert live.wait(ENOUGH).state == "stopped"
+    assert live.wait(ENOUGH).state == "failed"
+    assert "run.unfinished" in str(live.exception)
     done, left = live.output["value"].tolist(), live.unfinished
     assert len(left) > 0
     assert done + left["line"].tolist() == given
@@ -282,7 +282,7 @@ def test_a_sink_that_cannot_go_on_fails_the_run() -> None:
     run = upper().run(["a", "b"], output=Full())
     assert run.state == "failed"
     assert "no space" in str(run.exception)
-    assert run.unfinished["line"].tolist() == ["a", "b"]
+    assert run.unfinished["line"].tolist() == ["a"]  # what comes after it in the list has not been read
     assert balanced(run)
 
 

@@ -1,4 +1,4 @@
-"""What happens to a value. One module a kind of processor; all of them are described by `Processor`.
+"""What happens to a value: the kinds of processors, all of them described by `Processor`.
 
 =============  ===================================================================================
 ``function``   any callable, once a value
@@ -89,13 +89,18 @@ def kind_of(target: object) -> Kind:
     call = getattr(target, "__call__", None) if not inspect.isfunction(target) else target  # noqa: B004 - unbound
     if inspect.isclass(target) and target.__module__ != "builtins" and not is_stateful(target):
         raise TypeError(f"class {target.__name__} has no __call__(self, value)")
-    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
+    if is_async(target) or is_async(call):
         return "async"
     if is_stateful(target):
         return "stateful"
     if callable(target):
         return "function"
     raise TypeError(f"{target!r} is a {type(target).__name__}: neither a function, a class nor a Polars expression")
+
+
+def is_async(function: object) -> bool:
+    """Tell whether it is a coroutine function or an async generator function, by itself or as a partial."""
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def is_stateful(target: object) -> bool:

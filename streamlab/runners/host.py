@@ -26,7 +26,7 @@ class LocalHost:
         self._stopping = stopping
         self._loop: asyncio.Runner | None = None
         self._caller: _Caller | None = None
-        self.abandoned = 0
+        self._abandoned: list[_Caller] = []
 
     clock = staticmethod(time.perf_counter)
     now = staticmethod(time.time)
@@ -45,15 +45,17 @@ class LocalHost:
         """Return ``call(value)`` from a thread of its own; abandon the thread when it takes longer than ``seconds``.
 
         Raises:
-            Refusal: of kind ``timeout``; of kind ``worker_died`` once `MAX_ABANDONED` threads hang.
+            Refusal: of kind ``timeout``; of kind ``worker_died``, which ends the run, while `MAX_ABANDONED` threads hang.
         """
-        if self.abandoned >= MAX_ABANDONED:
+        self._abandoned = [caller for caller in self._abandoned if caller.hangs()]
+        if len(self._abandoned) >= MAX_ABANDONED:
             raise Refusal("worker_died", f"was not run: {MAX_ABANDONED} calls hang already, and threads cannot be killed")
         if self._caller is None:
             self._caller = _Caller()
         done, result, error = self._caller.call(call, value, seconds)
         if not done:
-            self._caller, self.abandoned = None, self.abandoned + 1
+            self._abandoned.append(self._caller)
+            self._caller = None
             raise Refusal("timeout", f"took longer than {seconds:g} s")
         if error is not None:
             raise error
@@ -93,7 +95,12 @@ class _Caller:
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[tuple[Callable[[Any], Any], Any] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        threading.Thread(target=self._serve, name="streamlab-timeout", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name="streamlab-timeout", daemon=True)
+        self._thread.start()
+
+    def hangs(self) -> bool:
+        """Tell whether a thread that was abandoned is still at its call."""
+        return self._thread.is_alive()
 
     def _serve(self) -> None:
         while (job := self._calls.get()) is not None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +14,7 @@ from streamlab.engine import Engine
 from streamlab.errors import ProcessorFailed, RunError
 from streamlab.journal import Journal
 from streamlab.runners import ENDED, State
-from streamlab.runners.host import MAX_ABANDONED, LocalHost
+from streamlab.runners.host import LocalHost
 from streamlab.runners.reader import Reader
 from streamlab.segments import Stopped
 from streamlab.sinks import Sink
@@ -20,7 +23,12 @@ from streamlab.sources import Source
 #: Seconds that a batch should take: short, so that nothing waits long for its neighbours, and pauses and stops come soon.
 BATCH_SECONDS = 0.010
 #: Lines of a batch, at the start and at most.
-FIRST_BATCH, MAX_BATCH = 256, 16_384
+FIRST_BATCH, MAX_BATCH = 1, 16_384
+#: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
+PATIENCE = 0.1
+#: Seconds between two looks at signals while the calling thread waits. An untimed wait is not ended by Ctrl-C once a library
+#: such as Polars has put a handler of its own below Python's.
+SIGNAL_SECONDS = 0.2
 #: Seconds between two rows of the history, and at most between two looks at a source that has nothing.
 TICK_SECONDS, POLL_SECONDS = 1.0, 0.25
 #: Seconds that lines which were taken from the source have to come to their end after a stop.
@@ -62,11 +70,12 @@ class LocalRunner:
 
     def run(self) -> None:
         """Begin, and return at the end. The caller's thread reads the source, if that may wait: Ctrl-C reaches it there."""
-        self._worker.start()
+        apart = _has_event_loop()  # as in a notebook; an async source needs one of its own
+        self.start() if apart else self._worker.start()
         try:
-            if self._reader is not None:
+            if self._reader is not None and not apart:
                 self._reader.pump()
-            self._done.wait()
+            self.wait(None)
         except KeyboardInterrupt:
             self.stop()
             self.wait(DRAIN_SECONDS)
@@ -77,8 +86,8 @@ class LocalRunner:
     def pause(self) -> None:
         """Take no more lines until `resume`."""
         with self._lock:
-            if self.state in ENDED:
-                raise RunError(f"the run is {self.state}: it cannot be paused")
+            if self.state in ENDED or self._stopping.is_set():
+                raise RunError(f"the run is {self.state if self.state in ENDED else 'stopping'}: it cannot be paused")
             self._going.clear()
 
     def resume(self) -> None:
@@ -87,18 +96,24 @@ class LocalRunner:
 
     def stop(self) -> None:
         """Take no more lines from the source, bring those that were taken to their end, and flush."""
-        self._stopping.set()
-        self._going.set()
+        with self._lock:
+            self._stopping.set()
+            self._going.set()
         if self._reader is not None:
             self._reader.close()
             self._reader.wake()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for the end; tell whether it has come."""
-        if not self._done.wait(timeout):
-            return False
-        if threading.current_thread() is not self._worker:
-            self._worker.join()
+        if threading.current_thread() is self._worker:
+            raise RunError("a processor or sink cannot wait for the end of the run that it is part of")
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self._done.wait(
+            SIGNAL_SECONDS if until is None else min(max(until - time.monotonic(), 0), SIGNAL_SECONDS)
+        ):
+            if until is not None and time.monotonic() >= until:
+                return False
+        self._worker.join()
         return True
 
     def uptime(self) -> float:
@@ -113,6 +128,8 @@ class LocalRunner:
     def reading(self) -> Iterator[Journal]:
         """Give the journal, between two batches."""
         with self._lock:
+            if self._done.is_set():  # the source's thread may have brought one more line
+                self._give_up()
             yield self._journal
 
     # The thread
@@ -125,6 +142,7 @@ class LocalRunner:
             self.state = "draining"
             for batch in self._engine.flush():
                 self._hand_on(batch)
+                self._in_time()
             self._close()
             state = "stopped" if self._stopping.is_set() else "finished"
         except KeyboardInterrupt as interrupt:  # raised by a processor: as good as the user's
@@ -140,7 +158,6 @@ class LocalRunner:
         while True:
             self._hold()
             if self._stopping.is_set() and self._drained():
-                self._give_up()
                 return
             chunk = self._take()
             if chunk is not None and not chunk.lines:
@@ -154,7 +171,7 @@ class LocalRunner:
         if self._going.is_set():
             return
         self.state = "paused"
-        while not self._going.wait(POLL_SECONDS):
+        while not self._going.wait(POLL_SECONDS) and not self._stopping.is_set():
             self._tick()
         self.state = "running"
 
@@ -165,39 +182,53 @@ class LocalRunner:
         return self._reader.take(self._limit, POLL_SECONDS)
 
     def _drained(self) -> bool:
-        """Tell whether a stop need not wait for lines that were taken from the source."""
+        """Tell whether no lines are left that were taken from the source before the stop."""
         self.state = "draining"
+        if self._reader is None or self._reader.drained():
+            return True
+        self._in_time()
+        return False
+
+    def _in_time(self) -> None:
+        """After a stop, see to it that the end comes soon.
+
+        Raises:
+            RunError: it has not come within `DRAIN_SECONDS`.
+        """
+        if not self._stopping.is_set():
+            return
         now = self._host.clock()
         self._drain_until = self._drain_until or now + DRAIN_SECONDS
-        return self._reader is None or self._reader.drained() or now > self._drain_until
+        if now > self._drain_until:
+            raise RunError(
+                f"pipeline {self._engine.pipeline.name!r} did not come to its end within {DRAIN_SECONDS:g} s after it was"
+                " stopped; the lines that it did not get to are in run.unfinished"
+            )
 
     def _give_up(self) -> None:
-        """Keep the lines that were taken from the source, and that there was no time for, as unfinished."""
-        number = self._journal.received
+        """Keep the lines that were taken from the source, and not worked on, as unfinished."""
         while self._reader is not None and not self._reader.drained():
             chunk = self._reader.take(MAX_BATCH, 0.0)
             if chunk is not None:
-                self._journal.unfinished += enumerate(chunk.lines, number)
-                number += len(chunk.lines)
+                self._journal.leave(chunk.lines)
 
     def _one(self, chunk: Chunk) -> None:
-        """Work on one chunk; it is booked when its outputs have been handed on, or not at all."""
-        with self._lock:
-            self._journal.begin(chunk.lines, len(chunk.rejected))
-        start = self._host.clock()
-        first = self._journal.received
+        """Work on one chunk, in several batches when it takes long; each is booked when its outputs have been handed on."""
+        start, lines, first = self._host.clock(), len(chunk.lines), self._journal.received
         try:
-            self._hand_on(self._engine.process(chunk, first))
+            while True:
+                with self._lock:
+                    self._journal.begin(chunk.lines, len(chunk.rejected))
+                batch = self._engine.process(chunk, first, self._host.clock() + PATIENCE)
+                self._hand_on(batch)
+                if len(batch.lines) == len(chunk.lines):
+                    break
+                first, chunk = self._journal.received, chunk.split(len(batch.lines))[1]
+                self._in_time()
         except BaseException:
-            if self._journal.received == first:
-                self._journal.unfinished += enumerate(chunk.lines, first)
+            self._journal.leave(chunk.lines[self._journal.received - first :])
             raise
-        self._adapt(len(chunk.lines), self._host.clock() - start)
-        if self._host.abandoned >= MAX_ABANDONED:
-            raise RunError(
-                f"pipeline {self._engine.pipeline.name!r}: {MAX_ABANDONED} calls of processors with a timeout hang, and"
-                " threads cannot be killed; mend the processor that the errors name"
-            )
+        self._adapt(lines, self._host.clock() - start)
 
     def _hand_on(self, batch: Batch) -> None:
         """Give outputs to the sink, and book the batch."""
@@ -208,8 +239,9 @@ class LocalRunner:
         with self._lock:
             self._journal.book(batch)
         if isinstance(batch.stopped, Stopped):
-            where = batch.stopped.failure.where(self._engine.pipeline.name)
-            raise ProcessorFailed(f'{where} (on_error="stop")') from batch.stopped.cause
+            failure = batch.stopped.failure
+            why = "; mend what hangs" if failure.kind == "worker_died" else ' (on_error="stop")'
+            raise ProcessorFailed(failure.where(self._engine.pipeline.name) + why) from batch.stopped.cause
 
     def _adapt(self, lines: int, seconds: float) -> None:
         """Choose the size of the next batch: grow under load, shrink when a batch takes long."""
@@ -227,9 +259,10 @@ class LocalRunner:
                 self._journal.tick(self._host.now(), self.uptime())
 
     def _close(self) -> None:
-        self._sink.close()
-        self._source.close()
-        self._host.close()
+        with contextlib.ExitStack() as stack:  # each is closed, whatever the others do
+            stack.callback(self._host.close)
+            stack.callback(self._source.close)
+            stack.callback(self._sink.close)
 
     def _end(self, state: State) -> None:
         """Let go of everything, and be done, whatever happened."""
@@ -238,9 +271,19 @@ class LocalRunner:
             if self._reader is not None:
                 self._reader.close()
             self._close()
+            self._give_up()
             self._tick(last=True)
-        except Exception as error:  # the first failure is the one to tell of
+        except BaseException as error:  # the first failure is the one to tell of
             self.exception, state = self.exception or error, "failed"
         finally:
             self.state = state
             self._done.set()
+
+
+def _has_event_loop() -> bool:
+    """Tell whether an event loop runs in the calling thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

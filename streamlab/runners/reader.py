@@ -44,7 +44,9 @@ class Reader:
                 while not self._closed and (chunk := self.source.read(self.capacity)).lines:
                     self._put(chunk)
         except KeyboardInterrupt:
-            raise
+            if threading.current_thread() is threading.main_thread():
+                raise
+            self._error = KeyboardInterrupt("raised by the source")
         except BaseException as error:  # sys.exit in a generator is no end of its lines
             self._error = error
         finally:
@@ -61,7 +63,7 @@ class Reader:
             self._room.clear()
             self._full = True
             if len(buffer) >= self.capacity and not self._closed:
-                self._room.wait()
+                self._room.wait(0.2)  # with an end, so that Ctrl-C comes through
 
     def take(self, limit: int, timeout: float) -> Chunk | None:
         """Return up to ``limit`` lines that have come; ``None`` when none came within ``timeout`` seconds; empty at the end.

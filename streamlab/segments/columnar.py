@@ -115,7 +115,7 @@ def pieces_of(values: Sequence[Any], rows: NDArray[np.int64]) -> Iterator[Piece]
     try:
         yield Piece(rows, pl.DataFrame({"line": pl.Series(values, dtype=pl.String, strict=True)}))
         return
-    except (TypeError, UnicodeEncodeError, pl.exceptions.PolarsError):
+    except Exception:  # not all are text, or UTF-8; with odd objects Polars raises all kinds
         likes: dict[Hashable, list[int]] = {}
         for index, value in enumerate(values):
             likes.setdefault(_signature(value), []).append(index)
@@ -217,13 +217,16 @@ class ColumnarSegment:
 
     def _enter(self, rows: Rows, ids: NDArray[np.int64]) -> dict[str, list[Piece]]:
         """Return the rows that stand here as columns, by processor."""
-        waiting: dict[str, list[Piece]] = {}
+        standing: dict[str, list[int]] = {}
         for id in np.unique(ids).tolist():
             name = self._paths.nodes[id].processor
             if name in self.names:
-                here = np.flatnonzero(ids == id)
-                values = rows.values if len(here) == len(ids) else [rows.values[row] for row in here.tolist()]
-                waiting.setdefault(str(name), []).extend(pieces_of(values, here))
+                standing.setdefault(str(name), []).append(id)
+        waiting: dict[str, list[Piece]] = {}
+        for name, places in standing.items():
+            here = np.flatnonzero(np.isin(ids, places))
+            values = rows.values if len(here) == len(ids) else [rows.values[row] for row in here.tolist()]
+            waiting[name] = list(pieces_of(values, here))
         return waiting
 
     def _take(self, batch: _Batch, step: Step, piece: Piece, came: pl.Series | BaseException, seconds: float) -> None:

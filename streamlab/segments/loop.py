@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,26 +37,34 @@ Loop = Callable[[Iterable[Any], "Walk"], None]
 
 
 class Loops:
-    """The generated loops of one segment, by where their rows stand; written when first needed."""
+    """The generated loops of one segment, by the one place where their rows stand, or ``None``; written when needed."""
 
     def __init__(self, steps: Mapping[str, Step], paths: Paths, max_hops: int) -> None:
         self._steps = steps
         self._paths = paths
         self._max_hops = max_hops
-        self._loops: dict[tuple[tuple[int, ...], bool], Loop] = {}
+        self._loops: dict[int | None, Loop] = {}
+        self._entries: set[int] = set()
         self._hits: Counter[int] = Counter()
         self._rows = 0
         self._unusual = 0
         self._rewrites = 0
         self._learning = True
 
-    def for_rows(self, entries: tuple[int, ...], paired: bool) -> Loop:
-        """Return the loop for rows that stand at these nodes: values, or if ``paired`` pairs of node number and value."""
-        loop = self._loops.get((entries, paired))
+    def for_rows(self, entries: Set[int], paired: bool) -> Loop:
+        """Return a loop for rows that stand at these nodes: values, or if ``paired`` pairs of node number and value."""
+        if paired:  # one loop for all places that rows have stood at, as they differ from batch to batch
+            if not entries <= self._entries:
+                self._entries |= entries
+                self._loops.pop(None, None)
+            place, entries = None, self._entries
+        else:
+            [place] = entries
+        loop = self._loops.get(place)
         if loop is None:
             if len(self._loops) >= MAX_LOOPS:
                 self._loops.clear()
-            loop = self._loops[entries, paired] = self._write(entries, paired)
+            loop = self._loops[place] = self._write(sorted(entries), paired)
         return loop
 
     def learn(self, walk: Walk) -> None:
@@ -73,7 +81,7 @@ class Loops:
         self._learning = self._unusual > self._rows // 20 and self._rewrites < MAX_REWRITES
         self._rows = self._unusual = 0
 
-    def _write(self, entries: tuple[int, ...], paired: bool) -> Loop:
+    def _write(self, entries: Sequence[int], paired: bool) -> Loop:
         processors = {name: step.processor for name, step in self._steps.items()}
         shapes = {name: step.shapes for name, step in self._steps.items()}
         bare = {name: step.bare for name, step in self._steps.items()}

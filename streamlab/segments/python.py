@@ -42,7 +42,7 @@ class PythonSegment:
         nodes = self._paths.nodes
         alone = rows.together is not None
         places = set(rows.ids) if rows.together is None else {rows.together}
-        here = tuple(sorted(id for id in places if nodes[id].processor in self.names))
+        here = {id for id in places if nodes[id].processor in self.names}
         if not here:
             return
         walk = Walk(self.steps, self._paths, self._host, self._limits)
@@ -58,6 +58,9 @@ class PythonSegment:
                 if row < len(rows.ids):
                     end = done = row + 1
                     walk.observe(nodes[rows.ids[row]], rows.values[row])
+                if self._host.clock() > rows.until:
+                    rows.lines, rows.ids = rows.lines[:end], rows.ids[:end]  # in the first segment, row i is line i
+                    break
         except Stopped:
             stay = end - sum(1 for _ in left)
             walk.ids += rows.ids[stay:]

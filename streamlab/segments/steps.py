@@ -7,7 +7,7 @@ import copy
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from types import GeneratorType
 from typing import Any
@@ -100,7 +100,9 @@ def copied(value: Any) -> Any:
         return value
     try:
         return copy.deepcopy(value)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # its __deepcopy__ is the user's code
         return value
 
 
@@ -130,7 +132,12 @@ def _bind(processor: Processor, instances: dict[Any, Any]) -> Callable[[Any], An
 
 
 def _field(name: str) -> Callable[[Any], Any]:
-    return lambda value: value[name]
+    def field(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"key={name!r} names a field, and the value is a {type(value).__name__}: give key= a function")
+        return value[name]
+
+    return field
 
 
 def _within(call: Callable[[Any], Any], host: Host, seconds: float, what: str, max_emits: int) -> Callable[[Any], Any]:

@@ -6,7 +6,7 @@ All kinds of segment settle their results here, so that what a result or a failu
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import GeneratorType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 import numpy as np
@@ -135,6 +135,10 @@ class Walk:
                 fork = self.paths.fork(node)
                 placed += [self._known_way(step, fork, item) or self._branch(step, fork, item) for item in others]
             return placed
+        if isinstance(result, (CoroutineType, AsyncGeneratorType)):
+            if isinstance(result, CoroutineType):
+                result.close()  # it will never be awaited, and should not complain
+            raise TypeError("it returned a coroutine, which nothing would await: write the processor as an async def")
         if isinstance(result, tuple):
             step.shapes.add("tuple")
         elif result is not None:
@@ -170,7 +174,7 @@ class Walk:
             raise Refusal("unknown_tag", f"returned the tag {tag!r}; {allowed}")
         if known is not tag:
             step.shapes.add("computed")
-        return tag, value
+        return known, value
 
     def failed(self, step: Step, node: Node, value: Any, error: BaseException) -> Placed:
         """Return where a value goes on whose first attempt ``error`` was raised: retry, then ``on_error``."""
@@ -218,7 +222,7 @@ class Walk:
         self._problem = attempts, f"{failure.error}: {failure.message}"
         if handler is not None:
             return [(self.paths.divert(node, handler, kind), value)]
-        if rule == "stop":
+        if rule == "stop" or kind == "worker_died":  # no later line could be run either
             self.stopped = self.stopped or Stopped(failure, error)
         fate = Fate.FILTERED if rule == "skip" else Fate.DEAD_LETTER
         return [(self.paths.end(node, fate, kind), None)]

@@ -18,7 +18,7 @@ class Sink(Protocol):
 
     name: str
 
-    def write(self, values: list[Any], line_no: NDArray[np.int64]) -> Sequence[tuple[int, Exception]]:
+    def write(self, values: list[Any], line_no: NDArray[np.int64]) -> Sequence[tuple[int, BaseException]]:
         """Take one batch.
 
         Args:

@@ -38,7 +38,7 @@ class FileSink:
         pack = PACKERS.get(os.path.splitext(self.name)[1].lower())
         self._packed = pack(self._file) if pack else None
 
-    def write(self, values: list[Any], line_no: NDArray[np.int64]) -> list[tuple[int, Exception]]:
+    def write(self, values: list[Any], line_no: NDArray[np.int64]) -> list[tuple[int, BaseException]]:
         """Write one batch; return what could not be made text.
 
         Raises:

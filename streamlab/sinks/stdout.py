@@ -34,7 +34,7 @@ class StreamSink:
         self._finish = visible if _is_terminal(self._stream) else None
         self._binary = _bytes_below(self._stream)
 
-    def write(self, values: list[Any], line_no: NDArray[np.int64]) -> list[tuple[int, Exception]]:
+    def write(self, values: list[Any], line_no: NDArray[np.int64]) -> list[tuple[int, BaseException]]:
         """Write and flush one batch; return what could not be made text.
 
         Raises:

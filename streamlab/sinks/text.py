@@ -51,7 +51,9 @@ def visible(text: str) -> str:
     return _CONTROL.sub(_escape, text)
 
 
-def as_lines(values: Sequence[Any], finish: Callable[[str], str] | None = None) -> tuple[str, list[tuple[int, Exception]]]:
+def as_lines(
+    values: Sequence[Any], finish: Callable[[str], str] | None = None
+) -> tuple[str, list[tuple[int, BaseException]]]:
     r"""Return values as text, a line each with its ``\n``, and those that have none: their positions, with the reason.
 
     Args:
@@ -67,7 +69,7 @@ def as_lines(values: Sequence[Any], finish: Callable[[str], str] | None = None) 
         except TypeError:
             pass  # not all of them are text
     texts: list[str] = []
-    refused: list[tuple[int, Exception]] = []
+    refused: list[tuple[int, BaseException]] = []
     for position, value in enumerate(values):
         try:
             text = as_text(value)

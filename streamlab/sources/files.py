@@ -45,6 +45,7 @@ class FileSource:
         self._reader = LineReader(iter(()), "", max_line_bytes)
         self._done = 0  # bytes of the files before this one
         self._consumed = 0
+        self._ended = False
 
     def read(self, limit: int) -> Chunk:
         """Return the next 1 to ``limit`` lines of one file; an empty chunk at the end.
@@ -56,6 +57,7 @@ class FileSource:
             while not (chunk := self._reader.read(limit)).lines:
                 self._leave()
                 if not self._waiting:
+                    self._ended = True
                     break
                 self._enter(self._waiting.popleft())
         except BaseException:
@@ -69,7 +71,7 @@ class FileSource:
         """Return the share of the bytes on disk that has been read; ``None`` for pipes."""
         if self.blocking:
             return None
-        if not self._waiting and self._file is None:
+        if self._ended:
             return 1.0
         return min(self._consumed / self._total, 1.0) if self._total else 0.0
 

@@ -104,6 +104,7 @@ def _config(run: Run, host: str) -> uvicorn.Config:
         ws="none",
         lifespan="off",
         log_config=None,  # logging is the user's to configure
+        log_level="critical",  # a client's malformed request is no news
         access_log=False,
         proxy_headers=False,
         server_header=False,

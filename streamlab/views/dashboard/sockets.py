@@ -111,5 +111,7 @@ def _refusal(port: int | None, host: str, last: int, error: OSError | None) -> D
     if error is not None and error.errno != errno.EADDRINUSE:
         return DashboardError(f"the dashboard cannot listen on {host}, port {port}: {error.strerror}")
     if port is None:
-        return DashboardError(f"all ports from {FIRST_PORT} to {last} are taken: name another")
-    return DashboardError(f"port {port} is taken by another program: name another, or none for the next that is free")
+        return DashboardError(f"all ports from {FIRST_PORT} to {last} are taken: give another as port (--port)")
+    return DashboardError(
+        f"port {port} is taken by another program: give another as port (--port), or none for the next that is free"
+    )
