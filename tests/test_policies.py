@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -671,3 +673,124 @@ def test_failed_is_sticky() -> None:
     assert run.wait().state == "failed"
     with pytest.raises(RunError, match="failed"):
         run.pause()
+
+
+# What a processor is given and gives, when it is odd
+
+
+def test_calls_that_came_back_do_not_count_as_hung() -> None:
+    """Ten timeouts in a run, one after the other: a thread has ended long before the eighth after it."""
+
+    def slow(line: str) -> str:
+        if line == "slow":
+            time.sleep(0.3)
+        return line
+
+    run = one(slow, ["slow", "quick"] * 10, timeout=0.15)
+    assert run.state == "finished"
+    assert set(kinds(run)) == {"timeout"}
+    assert run.errors["line"].tolist().count("slow") == 10
+
+
+@pytest.mark.parametrize("made", [object(), {1, 2}, 10**40, {"a": object()}, [[object()]], b"x"], ids=repr)
+def test_an_object_that_is_no_column_is_no_end_of_the_run(made: Any) -> None:
+    pipeline = Pipeline("p").add("make", lambda line: ("upper", made) if line == "odd" else line, to="upper")
+    run = pipeline.add("upper", pl.col("line").str.to_uppercase()).run(["a", "odd", "b"])
+    assert run.state == "finished"
+    assert [value for value in run.output["value"] if isinstance(value, str)] == ["A", "B"]
+    assert_whole(run, ["a", "odd", "b"])
+
+
+async def asynchronous(prefix: str, line: str) -> str:
+    return prefix + line
+
+
+def test_a_partial_of_an_async_function_is_async() -> None:
+    run = one(functools.partial(asynchronous, "!"), ["a"])
+    assert run.output["value"].tolist() == ["!a"]
+
+
+def test_a_coroutine_that_nobody_would_await_is_a_failure() -> None:
+    run = one(lambda line: asynchronous("!", line), ["a"])
+    assert run.errors["message"].str.contains("async def").all()
+    assert run.ledger["dead_lettered"] == 1
+
+
+def test_an_async_flush_is_refused() -> None:
+    class Late:
+        def __call__(self, value: str) -> None: ...
+
+        async def flush(self) -> str:
+            return "late"
+
+    with pytest.raises(PipelineError, match="flush must be a plain function"):
+        Pipeline("p").add("late", Late)
+
+
+class Tag(StrEnum):
+    END = "end"
+
+
+def test_enum_tags() -> None:
+    pipeline = Pipeline("p").add("start", lambda line: (Tag.END, line), to=[Tag.END]).add("end", str.upper)
+    run = pipeline.run(["a"] * 3, trace=True)
+    assert run.traces["path"].tolist() == ["start > end"] * 3
+    assert run.latest_traces()[0]["path"] == ["start", "end"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"to": None}, "to=None"),
+        ({"to": 5}, "to=5"),
+        ({"on_error": ["x"]}, "on_error"),
+        ({"timeout": "2"}, "timeout"),
+        ({"timeout": float("inf")}, "timeout"),
+        ({"concurrency": "x"}, "concurrency"),
+    ],
+)
+def test_options_that_are_wrong_are_told_where_they_are_given(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(PipelineError, match=rf"pipeline 'p', processor 'a': .*{said}"):
+        Pipeline("p").add("a", str.upper, **options)
+
+
+def test_one_exception_class_is_as_good_as_several() -> None:
+    assert Retry(non_retryable=ValueError).non_retryable == (ValueError,)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="exception classes"):
+        Retry(non_retryable="ValueError")  # type: ignore[arg-type]
+
+
+class Leaves:
+    """Its code asks for the end of the program wherever it can."""
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise SystemExit
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+class Goodbye(Exception):
+    __str__ = Leaves.__str__
+
+
+def test_system_exit_in_the_code_of_values_and_errors_ends_nothing() -> None:
+    def fail(value: Any) -> Any:
+        raise Goodbye
+
+    pipeline = Pipeline("p").add("make", lambda line: Leaves(), to="fail").add("fail", fail, retry=Retry(2, 0.0))
+    run = pipeline.run(["a", "b"], trace="hops")
+    assert run.state == "finished"
+    assert run.ledger["dead_lettered"] == 2
+
+
+def test_a_class_that_leaves_when_it_is_made_is_a_mistake_in_the_pipeline() -> None:
+    class Bad:
+        def __init__(self) -> None:
+            raise SystemExit("no")
+
+        def __call__(self, value: str) -> str:
+            return value
+
+    with pytest.raises(PipelineError, match="cannot be instantiated"):
+        one(Bad, ["a"])

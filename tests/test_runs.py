@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from streamlab import EMIT, Pipeline, ProcessorFailed, Run, RunError, SinkError, SourceError, TraceError, demo
+from streamlab import EMIT, Pipeline, PipelineError, ProcessorFailed, Run, RunError, SinkError, SourceError, TraceError, demo
 
 ENOUGH = 10.0
 
@@ -188,6 +188,169 @@ def test_lines_that_a_stop_leaves_no_time_for_are_kept(monkeypatch: pytest.Monke
     assert len(left) > 0
     assert done + left["line"].tolist() == given
     assert left["line_no"].tolist() == list(range(len(done), len(given)))
+
+
+def test_lines_behind_a_failure_are_kept() -> None:
+    """`on_error="stop"` in the middle of a generator: what was read of it is done, dead or unfinished."""
+    given: list[str] = []
+
+    def source() -> Iterator[str]:
+        for line in NUMBERS:
+            given.append(line)
+            yield line
+
+    def work(line: str) -> str:
+        if line == "100":
+            raise ValueError
+        return line
+
+    run = Pipeline("p").add("work", work, on_error="stop").run(source())
+    assert run.state == "failed"
+    whole = [*run.output["value"], *run.dead_letters["line"], *run.unfinished["line"]]
+    assert whole == given
+    assert run.unfinished["line_no"].tolist() == list(range(101, len(given)))
+
+
+def test_a_slow_processor_is_seen_and_stopped_soon() -> None:
+    """What is done is handed on at once, and a stop does not wait for more lines than were read."""
+    live = Pipeline("p").add("slow", lambda line: time.sleep(0.05) or line).start(NUMBERS)
+    until(lambda: len(live.output) >= 2)
+    live.stop()
+    assert live.wait(ENOUGH).state == "stopped"
+    assert len(live.output) == live.ledger["received"] < len(NUMBERS)
+
+
+def test_a_processor_that_becomes_slow_does_not_hold_up_what_is_done(tap: Tap) -> None:
+    """Batches have grown large by then: the one under way is cut."""
+    go_on = threading.Event()
+
+    def sometimes(line: str) -> str:
+        if int(line) >= 50_000:
+            go_on.wait(ENOUGH)
+            time.sleep(0.002)
+        return line
+
+    live = Pipeline("p").add("work", sometimes).start([str(n) for n in range(60_000)])
+    go_on.set()
+    until(lambda: live.ledger["emitted"] > 50_000)
+    live.stop()
+    assert live.wait(ENOUGH).state == "stopped"
+    assert balanced(live)
+    assert live.output["value"].tolist() == [str(n) for n in range(live.ledger["emitted"] - 10_000, live.ledger["emitted"])]
+
+
+def test_a_run_that_is_stopping_cannot_be_paused(tap: Tap) -> None:
+    live = upper().start(tap)
+    live.stop()
+    with pytest.raises(RunError, match="cannot be paused"):
+        live.pause()
+    assert live.wait(ENOUGH).state == "stopped"
+
+
+def test_an_endless_flush_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamlab.runners.local.DRAIN_SECONDS", 0.2)
+
+    class Endless:
+        def __call__(self, value: str) -> None: ...
+
+        def flush(self) -> Iterator[str]:
+            while True:
+                yield "x"
+
+    live = Pipeline("p").add("endless", Endless).start(["a"])
+    until(lambda: live.ledger["emitted"] > 10_000)
+    live.stop()
+    assert live.wait(ENOUGH).state == "failed"
+    assert "did not come to its end" in str(live.exception)
+    assert balanced(live)
+    assert live.metrics.loc["endless", "time_s"] > 0
+
+
+def test_waiting_for_its_own_end_is_a_mistake() -> None:
+    runs: list[Run] = []
+    live = (
+        Pipeline("p").add("wait", lambda line: runs[0].wait()).start(iter(lambda: "a" if runs else time.sleep(0.001), None))
+    )
+    runs.append(live)
+    until(lambda: live.ledger["dead_lettered"] > 0 or live.state != "running")
+    live.stop()
+    live.wait(ENOUGH)
+
+
+def test_an_async_source_inside_an_event_loop() -> None:
+    """As in a notebook, where a loop is running already."""
+
+    async def lines() -> Any:
+        for line in ("a", "b"):
+            yield line
+
+    async def cell() -> Run:
+        return upper().run(lines())
+
+    run = asyncio.run(cell())
+    assert (run.state, run.output["value"].tolist()) == ("finished", ["A", "B"])
+
+
+def test_an_interrupt_raised_by_a_source_in_the_background() -> None:
+    def source() -> Iterator[str]:
+        yield "a"
+        raise KeyboardInterrupt
+
+    live = upper().start(source())
+    assert live.wait(ENOUGH).state == "stopped"
+    assert isinstance(live.exception, KeyboardInterrupt)
+    assert live.output["value"].tolist() == ["A"]
+
+
+def test_a_sink_that_cannot_be_closed_leaves_nothing_open() -> None:
+    class Stuck:
+        name = "stuck"
+
+        def write(self, values: list[Any], line_no: Any) -> tuple[()]:
+            return ()
+
+        def close(self) -> None:
+            raise OSError("stuck")
+
+    threads = threading.active_count()
+    run = Pipeline("p").add("work", str.upper, timeout=5.0).run(["a"], output=Stuck())
+    assert run.state == "failed"
+    until(lambda: threading.active_count() <= threads)
+
+
+def test_trace_asks_for_a_number() -> None:
+    with pytest.raises(TraceError, match="'0'"):
+        upper().run(["a"], trace=True).trace("0")  # type: ignore[arg-type]
+
+
+def test_the_fates_of_many_small_batches_are_kept_together(tap: Tap) -> None:
+    live = upper().start(tap, trace="all", trace_limit=5)
+    for n in range(300):
+        tap.let(1)
+        until(lambda n=n: live.ledger["emitted"] > n)
+    tap.end()
+    traces = live.wait(ENOUGH).traces
+    assert traces["line_no"].tolist() == list(range(300))
+    assert set(traces["path"]) == {"up"}
+    with live._journal() as journal:  # the one way to see that they are together
+        assert len(journal.traces._all) < 20
+
+
+def test_a_cell_that_is_run_again_replaces_its_processor() -> None:
+    """In a notebook, `@p.processor` above a function of the same name mends it; elsewhere the name is taken."""
+    pipeline = Pipeline("p")
+    cell = "@pipeline.processor\ndef work(line):\n    return {!r}\n"
+    scope = {"pipeline": pipeline, "__name__": "__main__"}
+    here = sys.modules["__main__"]
+    sys.modules["__main__"] = type(sys)("__main__")
+    try:
+        for answer in ("wrong", "right"):
+            exec(cell.format(answer), scope)
+    finally:
+        sys.modules["__main__"] = here
+    assert pipeline.run(["a"]).output["value"].tolist() == ["right"]
+    with pytest.raises(PipelineError, match="already"):
+        exec(cell.format("twice"), scope)
 
 
 def test_stop_on_an_endless_source() -> None:
@@ -588,6 +751,7 @@ def test_an_async_class_keeps_state_in_order() -> None:
 
 SLOW = """
 import sys, time
+import polars  # which puts a handler of its own below Python's
 from streamlab import demo
 
 def lines():

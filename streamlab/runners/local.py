@@ -224,6 +224,9 @@ class LocalRunner:
                 if len(batch.lines) == len(chunk.lines):
                     break
                 first, chunk = self._journal.received, chunk.split(len(batch.lines))[1]
+                if self._stopping.is_set() and self._reader is None:  # as if not read: they are still where they were
+                    self._journal.begin((), 0)
+                    break
                 self._in_time()
         except BaseException:
             self._journal.leave(chunk.lines[self._journal.received - first :])

@@ -134,7 +134,8 @@ def _alike(values: list[Any], rows: NDArray[np.int64]) -> Iterator[Piece]:
         if isinstance(values[0], dict) and values[0]:
             yield Piece(rows, pl.DataFrame(values, infer_schema_length=None), exchange, fields=True)
         else:
-            yield Piece(rows, pl.DataFrame({"line": pl.Series(values, strict=True)}), exchange)
+            dtype = pl.String if isinstance(values[0], (str, type(None))) else None
+            yield Piece(rows, pl.DataFrame({"line": pl.Series(values, dtype=dtype, strict=True)}), exchange)
     except Exception:
         if len(values) == 1:
             yield Piece(rows, pl.DataFrame({"line": pl.Series(values, dtype=pl.Object)}), exchange)
@@ -149,7 +150,8 @@ def _signature(value: Any) -> Hashable:
         return tuple((key, _signature(item)) for key, item in value.items())
     if isinstance(value, list):
         return ("list", *dict.fromkeys(map(_signature, value)))
-    return type(value), isinstance(value, str) and _SURROGATE.search(value) is not None
+    text = isinstance(value, str) or value is None  # none at all is a text that is missing, whatever stands beside it
+    return str if text else type(value), isinstance(value, str) and _SURROGATE.search(value) is not None
 
 
 def evaluate(expression: pl.Expr, frame: pl.DataFrame) -> list[tuple[int, int, pl.Series | BaseException]]:

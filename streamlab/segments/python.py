@@ -6,7 +6,7 @@ what is usual, and hands all else to the walk, in the middle of a line if need b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ from streamlab.segments import Stopped
 from streamlab.segments.loop import Loops
 from streamlab.segments.steps import Step
 from streamlab.segments.walk import Walk
+
+#: Rows that are worked on without a look at the clock.
+SPAN = 512
 
 
 class PythonSegment:
@@ -46,18 +49,16 @@ class PythonSegment:
         if not here:
             return
         walk = Walk(self.steps, self._paths, self._host, self._limits)
-        done = end = 0
+        end = 0
         left: Iterator[Any] = iter(())
         try:
-            for row in [*_observed(rows, self.names, nodes), len(rows.ids)]:
-                if row > done:
-                    end = row
-                    span = rows.values[done:end]
-                    left = iter(span) if alone else zip(rows.ids[done:end], span, strict=True)
+            for start, end, observed in _spans(len(rows.ids), _observed(rows, self.names, nodes)):
+                if observed:
+                    walk.observe(nodes[rows.ids[start]], rows.values[start])
+                else:
+                    span = rows.values[start:end]
+                    left = iter(span) if alone else zip(rows.ids[start:end], span, strict=True)
                     self._loops.for_rows(here, paired=not alone)(left, walk)
-                if row < len(rows.ids):
-                    end = done = row + 1
-                    walk.observe(nodes[rows.ids[row]], rows.values[row])
                 if self._host.clock() > rows.until:
                     rows.lines, rows.ids = rows.lines[:end], rows.ids[:end]  # in the first segment, row i is line i
                     break
@@ -69,6 +70,16 @@ class PythonSegment:
             raise
         walk.finish(rows)
         self._loops.learn(walk)
+
+
+def _spans(rows: int, observed: Iterable[int]) -> Iterator[tuple[int, int, bool]]:
+    """Yield what to do in one go, as ``(first row, last row + 1, whether it is the one row to be observed)``."""
+    done = 0
+    for row in observed:
+        yield from ((start, min(start + SPAN, row), False) for start in range(done, row, SPAN))
+        yield row, row + 1, True
+        done = row + 1
+    yield from ((start, min(start + SPAN, rows), False) for start in range(done, rows, SPAN))
 
 
 def _observed(rows: Rows, names: frozenset[str], nodes: Sequence[Node]) -> list[int]:
