@@ -15,8 +15,7 @@ from streamlab.policy import ON_ERROR, Limits, Retry
 from streamlab.processors import Processor, is_async, kind_of
 
 if TYPE_CHECKING:
-    from streamlab.run import Output, Run
-    from streamlab.traces import TraceMode
+    from streamlab.run import Output, Run, TraceMode
 
 F = TypeVar("F")
 #: Seconds that a timeout may be; a thread cannot wait for much longer ones.

@@ -381,4 +381,4 @@ class Run:
         return f"<p>{html.escape(repr(self))}</p>{shown.to_html(float_format='{:,.1f}'.format)}"
 
 
-__all__ = ["ENDED", "Run", "execute", "launch", "run"]
+__all__ = ["ENDED", "Output", "Run", "TraceMode", "execute", "launch", "run"]
