@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamlab.columns import Column
 from streamlab.failures import Failure, text_of, traceback_text
 from streamlab.paths import Fate, Paths
 
@@ -34,12 +35,12 @@ class Chunk:
     """Consecutive lines, as a source hands them over; an empty one says that the source has ended.
 
     Attributes:
-        lines: the lines without their ends; of a rejected one, what could be kept.
+        lines: the lines without their ends, a list or a `Column`; of a rejected one, what could be kept.
         rejected: which of them must not enter the pipeline, by rising ``position``.
         source: where they came from (a path, ``"stdin"``), one for the whole chunk.
     """
 
-    lines: list[str]
+    lines: Sequence[str]
     rejected: Sequence[Rejected] = field(default=())
     source: str = ""
 
@@ -79,8 +80,8 @@ class Rows:
 
     Attributes:
         lines: the lines of the batch.
-        ids: path node of each row.
-        values: value of each row; ``None`` for a branch that ended without being emitted.
+        ids: path node of each row, shape ``(rows,)``, any integer type.
+        values: value of each row, a list or a `Column`; ``None`` for a branch that ended without being emitted.
         origin: index of the line that each row came from, never falling; ``None`` while row *i* is line *i*.
         parents: of each row the one that it was before the last segment; ``None`` when none became several.
         noted: the visits that the last segment recorded, by the row that it found.
@@ -94,8 +95,8 @@ class Rows:
     """
 
     lines: Sequence[str]
-    ids: list[int]
-    values: list[Any]
+    ids: NDArray[np.integer[Any]]
+    values: Sequence[Any]
     origin: NDArray[np.int64] | None = None
     parents: NDArray[np.int64] | None = None
     noted: dict[int, list[Hop]] = field(default_factory=dict)
@@ -136,7 +137,7 @@ class Batch:
         first: line number of the first line; -1 for what a ``flush`` gave, which has no lines.
         lines: the lines: those of the chunk, or the first of them, if the others would have taken too long.
         ids: for each row the path node that it came to, shape ``(rows,)``, any integer type.
-        values: for each row the output, or ``None`` when it was not emitted.
+        values: for each row the output, or ``None`` when it was not emitted; a list or a `Column`.
         origin: for each row the index of its line; ``None`` when row *i* is line *i*.
         hops: visits of observed and of failed lines, by index of the line.
         failures: what failed.
@@ -151,7 +152,7 @@ class Batch:
     first: int
     lines: Sequence[str]
     ids: NDArray[np.integer[Any]]
-    values: list[Any]
+    values: Sequence[Any]
     origin: NDArray[np.int64] | None
     hops: dict[int, list[Hop]]
     failures: list[Failure]
@@ -161,10 +162,14 @@ class Batch:
     stopped: Exception | None = None
     source: str = ""
 
-    def emitted(self) -> tuple[list[Any], NDArray[np.int64]]:
-        """Return the outputs in order, and the line number of each (-1 for those of a ``flush``)."""
+    def emitted(self) -> tuple[Sequence[Any], NDArray[np.int64]]:
+        """Return the outputs in order, a list or a `Column`, and the line number of each (-1 for those of a ``flush``)."""
         mask = self.paths.emitted()[self.ids]
-        values = self.values if mask.all() else list(compress(self.values, mask.tolist()))
+        values = self.values
+        if isinstance(values, Column):
+            values = values.take(mask)
+        elif not mask.all():
+            values = list(compress(values, mask.tolist()))
         if self.first < 0:
             return values, np.full(len(values), -1, dtype=np.int64)
         lines = np.arange(len(self.ids), dtype=np.int64) if self.origin is None else self.origin

@@ -13,6 +13,7 @@ from streamlab.errors import PipelineError
 from streamlab.paths import EMIT, Target
 from streamlab.policy import ON_ERROR, Limits, Retry
 from streamlab.processors import Processor, is_async, kind_of
+from streamlab.processors.columnar import Columnar
 
 if TYPE_CHECKING:
     from streamlab.run import Output, Run, TraceMode
@@ -137,6 +138,8 @@ class Pipeline:
             raise PipelineError(f"{here}: to={to!r} must be names of processors, or EMIT")
         if not isinstance(on_error, str):
             raise PipelineError(f"{here}: on_error={on_error!r} must be {', '.join(ON_ERROR)} or the name of a processor")
+        if not targets and isinstance(target, Columnar):
+            targets = target.ways
         names = tuple(str.__str__(tag) if isinstance(tag, str) else tag for tag in targets)  # a StrEnum's text
         processor = Processor(name, target, names, retry, str.__str__(on_error), timeout, key, concurrency)
         _check_options(processor, here)
@@ -265,7 +268,7 @@ def _check_options(processor: Processor, here: str) -> None:
     if processor.key is not None and not processor.stateful:
         raise PipelineError(f"{here}: key= is for classes, which keep state; this is a {kind} processor")
     if kind == "columnar":
-        _check_expression(processor, here)
+        _check_columnar(processor, here)
     if processor.stateful and is_async(getattr(processor.target, "flush", None)):
         raise PipelineError(f"{here}: flush must be a plain function or generator; an async one is not awaited")
     timeout, concurrency = processor.timeout, processor.concurrency
@@ -277,13 +280,22 @@ def _check_options(processor: Processor, here: str) -> None:
         raise PipelineError(f"{here}: retry= takes a streamlab.Retry, not {processor.retry!r}")
 
 
-def _check_expression(processor: Processor, here: str) -> None:
-    """Refuse expressions whose result for a line would depend on the batch that it came in."""
+def _check_columnar(processor: Processor, here: str) -> None:
+    """Refuse what cannot be done with whole columns."""
     for option in ("retry", "timeout"):
         if getattr(processor, option) is not None:
-            raise PipelineError(f"{here}: {option}= does not apply to a Polars expression: it runs on whole batches")
-    if len(processor.to) > 1:
-        raise PipelineError(f"{here}: an expression gives bare values, which can go to one processor, not {processor.to}")
+            raise PipelineError(f"{here}: {option}= does not apply to a columnar processor: it runs on whole batches")
+    ways = processor.columnar.ways if processor.columnar is not None else ()
+    if not ways and len(processor.to) > 1:
+        raise PipelineError(f"{here}: its values have no tags: they can go to one processor, not to {processor.to}")
+    if ways and set(processor.to) != set(ways):
+        raise PipelineError(f"{here}: to={processor.to!r} is not where it routes to, {ways!r}; leave to= out")
+    if not isinstance(processor.target, Columnar):
+        _check_expression(processor, here)
+
+
+def _check_expression(processor: Processor, here: str) -> None:
+    """Refuse expressions whose result for a line would depend on the batch that it came in."""
     if processor.target.meta.has_multiple_outputs():
         raise PipelineError(f"{here}: the expression gives several columns; make one of them with pl.struct(...)")
     if not _row_by_row(processor.target):

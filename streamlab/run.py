@@ -118,7 +118,7 @@ def _prepare(
     stopping = threading.Event()
     host = LocalHost(stopping)
     engine = Engine(pipeline, host, observe_all=trace == "hops")
-    opened = open_source(source, max_line_bytes=pipeline.limits.max_line_bytes)
+    opened = open_source(source, max_line_bytes=pipeline.limits.max_line_bytes, columns=engine.takes_columns)
     try:
         sink = Collect(LIVE_OUTPUTS if live else None) if output is None else open_sink(output)
     except BaseException:

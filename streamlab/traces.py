@@ -124,7 +124,7 @@ def line_of(batch: Batch, index: int, kept: str) -> Line:
         text=batch.lines[index],
         paths=batch.paths,
         ids=batch.ids[first:end].tolist(),
-        outputs=batch.values[first:end],
+        outputs=list(batch.values[first:end]),
         hops=batch.hops.get(index, ()),
         attempts=1 + batch.retried.get(index, 0),
         kept=kept,

@@ -4,7 +4,7 @@
 ``function``   any callable, once a value
 ``stateful``   a class: one instance a run, or one a key; ``flush`` gives what is left at the end
 ``async``      a coroutine function (or a class whose ``__call__`` is one): many values at a time
-``columnar``   a Polars expression over the whole batch, in native code
+``columnar``   a Polars expression, or a built-in made of such, over the whole batch, in native code
 =============  ===================================================================================
 """
 
@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from streamlab.paths import EMIT, Fate, Target
 from streamlab.policy import Retry
+from streamlab.processors.columnar import Columnar, Expression
 
 Kind = Literal["function", "stateful", "async", "columnar"]
 
@@ -57,8 +58,25 @@ class Processor:
         return is_stateful(self.target)
 
     @property
+    def columnar(self) -> Columnar | None:
+        """Of a columnar processor what it runs."""
+        if is_expression(self.target):
+            return Expression(self.target)
+        return self.target if isinstance(self.target, Columnar) else None
+
+    @property
+    def ways(self) -> tuple[Target, ...]:
+        """Of a columnar processor where its results may go, as it numbers them."""
+        columnar = self.columnar
+        if columnar is None or columnar.ways:
+            return columnar.ways if columnar is not None else ()
+        return self.to or (EMIT,)
+
+    @property
     def kept(self) -> Fate:
         """The fate of a value for which it returns ``None``."""
+        if isinstance(self.target, Columnar):
+            return self.target.kept
         return Fate.ABSORBED if self.stateful else Fate.FILTERED
 
     @property
@@ -84,7 +102,7 @@ def kind_of(target: object) -> Kind:
     Raises:
         TypeError: it is nothing that can process values.
     """
-    if is_expression(target):
+    if is_expression(target) or isinstance(target, Columnar):
         return "columnar"
     call = getattr(target, "__call__", None) if not inspect.isfunction(target) else target  # noqa: B004 - unbound
     if inspect.isclass(target) and target.__module__ != "builtins" and not is_stateful(target):

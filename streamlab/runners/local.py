@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from streamlab.batch import Batch, Chunk
+from streamlab.columns import Column
 from streamlab.engine import Engine
 from streamlab.errors import ProcessorFailed, RunError
 from streamlab.journal import Journal
@@ -19,11 +20,14 @@ from streamlab.runners.reader import Reader
 from streamlab.segments import Stopped
 from streamlab.sinks import Sink
 from streamlab.sources import Source
+from streamlab.sources.files import FileSource
 
 #: Seconds that a batch should take: short, so that nothing waits long for its neighbours, and pauses and stops come soon.
 BATCH_SECONDS = 0.010
 #: Lines of a batch, at the start and at most.
 FIRST_BATCH, MAX_BATCH = 1, 16_384
+#: The same of columns, where a batch costs more and a line less.
+FIRST_COLUMN, MAX_COLUMN = 256, 65_536
 #: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
 PATIENCE = 0.1
 #: Seconds between two looks at signals while the calling thread waits. An untimed wait is not ended by Ctrl-C once a library
@@ -49,12 +53,15 @@ class LocalRunner:
         self._journal = journal
         self._host = host
         self._stopping = stopping
-        self._reader = Reader(source) if source.blocking else None
+        # A file that becomes columns is read ahead too: Polars works on other cores than the one that Python holds.
+        ahead = source.blocking or (engine.takes_columns and isinstance(source, FileSource))
+        self._reader = Reader(source) if ahead else None
         self._lock = threading.Lock()
         self._going = threading.Event()
         self._going.set()
         self._done = threading.Event()
-        self._limit = max(FIRST_BATCH, engine.concurrency)
+        self._most = MAX_COLUMN if engine.takes_columns else MAX_BATCH
+        self._limit = max(FIRST_COLUMN if engine.takes_columns else FIRST_BATCH, engine.concurrency)
         self._began = self._ticked = host.clock()
         self._uptime: float | None = None
         self._drain_until: float | None = None
@@ -236,7 +243,9 @@ class LocalRunner:
     def _hand_on(self, batch: Batch) -> None:
         """Give outputs to the sink, and book the batch."""
         values, line_no = batch.emitted()
-        refused = self._sink.write(values, line_no) if values else ()
+        if isinstance(values, Column) and not getattr(self._sink, "columns", False):
+            values = values.to_list()
+        refused = self._sink.write(values, line_no) if len(values) else ()
         for position, error in sorted(refused, key=lambda refusal: -refusal[0]):
             batch.refuse(position, error, self._host.now())
         with self._lock:
@@ -251,7 +260,7 @@ class LocalRunner:
         if seconds > 2 * BATCH_SECONDS:
             self._limit = max(int(lines * BATCH_SECONDS / seconds), self._engine.concurrency, 1)
         elif seconds < BATCH_SECONDS and lines >= self._limit:
-            self._limit = min(self._limit * 2, MAX_BATCH)
+            self._limit = min(self._limit * 2, self._most)
 
     def _tick(self, *, last: bool = False) -> None:
         """Write the history's row once a second, and at the end."""

@@ -10,6 +10,9 @@ from streamlab.batch import Chunk
 from streamlab.sources import Source
 from streamlab.sources.iterables import IterableSource
 
+#: Chunks that may wait to be taken.
+CHUNKS = 4
+
 
 class Reader:
     """A bounded buffer between who reads the source (`pump`) and who works on its lines (`take`).
@@ -20,8 +23,9 @@ class Reader:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        #: Items (lines, or chunks) that may wait to be taken; the runner keeps it near its batch size.
+        #: Lines of a chunk, and where lines come one by one, how many may wait; the runner keeps it at its batch size.
         self.capacity = 256
+        self._items = source if isinstance(source, IterableSource) else None
         self._buffer: deque[Any] = deque()
         self._left: Chunk | None = None
         self._error: BaseException | None = None
@@ -35,8 +39,8 @@ class Reader:
     def pump(self) -> None:
         """Read the source to its end, or until `close`; what it raises is raised by `take`, after all lines before it."""
         try:
-            if isinstance(self.source, IterableSource):
-                for item in self.source.items():
+            if self._items is not None:
+                for item in self._items.items():
                     self._put(item)
                     if self._closed:
                         break
@@ -59,11 +63,14 @@ class Reader:
         if self._hungry:
             self._hungry = False
             self._ready.set()
-        while len(buffer) >= self.capacity and not self._closed:
+        while self._is_full() and not self._closed:
             self._room.clear()
             self._full = True
-            if len(buffer) >= self.capacity and not self._closed:
+            if self._is_full() and not self._closed:
                 self._room.wait(0.2)  # with an end, so that Ctrl-C comes through
+
+    def _is_full(self) -> bool:
+        return len(self._buffer) >= (CHUNKS if self._items is None else self.capacity)
 
     def take(self, limit: int, timeout: float) -> Chunk | None:
         """Return up to ``limit`` lines that have come; ``None`` when none came within ``timeout`` seconds; empty at the end.
@@ -87,8 +94,8 @@ class Reader:
 
     def _next(self, limit: int) -> Chunk:
         buffer = self._buffer
-        if isinstance(self.source, IterableSource):
-            return self.source.chunk([buffer.popleft() for _ in range(min(limit, len(buffer)))])
+        if self._items is not None:
+            return self._items.chunk([buffer.popleft() for _ in range(min(limit, len(buffer)))])
         chunk: Chunk = self._left or buffer.popleft()
         self._left = None
         return chunk

@@ -1,190 +1,97 @@
-"""The columnar segment: Polars expressions, over all rows that stand at them at once.
+"""The columnar segment: Polars expressions and built-ins, over all rows that stand at them at once.
 
-Values become a column when they enter, and values again when they leave. Each is evaluated among its likes (text with
-text, dicts with dicts of the same fields and types), so that the result for a line cannot depend on its neighbours; when an
-evaluation fails it is done again by halves, until the rows that are to blame stand alone.
-
-Polars strings are UTF-8, and lines may hold bytes that are not (lone surrogates, PEP 383). They are exchanged for
-characters that Unicode leaves to private use, from a block that the text does not use, and exchanged back.
+Values become columns when they enter (see `streamlab.columns`) and stay columns on their way through the segment, and
+beyond it, while nobody needs them one by one. When a processor fails on a column it is tried again by halves, until the
+rows that are to blame stand alone.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.batch import Rows
+from streamlab.columns import Column, columns_of, joined
 from streamlab.host import Host
-from streamlab.paths import EMIT, Node, Paths
+from streamlab.paths import EMIT, Node, Paths, Target
 from streamlab.policy import Limits, Refusal
+from streamlab.processors.columnar import Kernel, Outcome
 from streamlab.segments.steps import Step
 from streamlab.segments.walk import Walk
 
-if TYPE_CHECKING:
-    import polars as pl
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_PRIVATE_USE = range(0xF0000, 0x10F800, 0x800)
+#: Stands for the place of a value that has been through too many processors.
+NOWHERE = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """A way to say surrogates in UTF-8: surrogate ``0xD800 + i`` is the character ``block + i``."""
-
-    block: int
-
-    @classmethod
-    def for_values(cls, values: Sequence[Any]) -> Exchange | None:
-        """Return one whose characters are in none of the values' texts; ``None`` when none of them holds a surrogate."""
-        used: set[str] = set()
-
-        def look(text: str) -> str:
-            used.update(text)
-            return text
-
-        _on_texts(values, look)
-        if not any(map(_SURROGATE.match, used)):
-            return None
-        return next(cls(b) for b in _PRIVATE_USE if not any(b <= ord(c) < b + 0x800 for c in used))
-
-    def hide(self, value: Any) -> Any:
-        """Return a value whose texts are UTF-8."""
-        return _on_texts(value, lambda text: _SURROGATE.sub(lambda c: chr(ord(c[0]) - 0xD800 + self.block), text))
-
-    def restore(self, value: Any) -> Any:
-        """Return a value with its surrogates back."""
-        hidden = re.compile(f"[{chr(self.block)}-{chr(self.block + 0x7FF)}]")
-        return _on_texts(value, lambda text: hidden.sub(lambda c: chr(ord(c[0]) - self.block + 0xD800), text))
-
-
-def _on_texts(value: Any, change: Callable[[str], str]) -> Any:
-    """Return a value with every text in it changed, keys of dicts too."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {_on_texts(key, change): _on_texts(item, change) for key, item in value.items()}
-    return [_on_texts(item, change) for item in value] if isinstance(value, list) else value
-
-
-@dataclass(slots=True)
-class Piece:
-    """Rows of one kind that stand at the same processor.
-
-    Attributes:
-        rows: their positions in the batch, shape ``(n,)``.
-        frame: their values, ``n`` rows: the column ``line``, or the fields of dicts.
-        exchange: how surrogates in it are hidden, if any are.
-        fields: whether the values are dicts, and the columns their fields.
-    """
+class Piece(NamedTuple):
+    """Values of one kind that stand at the same processor, and their rows in the batch, rising, shape ``(n,)``."""
 
     rows: NDArray[np.int64]
-    frame: pl.DataFrame
-    exchange: Exchange | None = None
-    fields: bool = False
+    column: Column
 
-    def values(self, column: pl.Series) -> list[Any]:
-        """Return a column of this piece as Python values."""
-        values = column.to_list()
-        return values if self.exchange is None else [self.exchange.restore(value) for value in values]
-
-    def inputs(self, indexes: NDArray[np.integer[Any]]) -> list[Any]:
-        """Return some of the rows as Python values."""
-        rows = self.frame[indexes]
-        if not self.fields:
-            return self.values(rows["line"])
-        return [row if self.exchange is None else self.exchange.restore(row) for row in rows.to_dicts()]
-
-    def of_results(self, column: pl.Series, going: NDArray[np.bool_]) -> Piece:
-        """Return some of the rows, with the results as their values."""
-        import polars as pl
-
-        column = column.filter(pl.Series(going))
-        frame = column.struct.unnest() if column.dtype == pl.Struct else column.alias("line").to_frame()
-        return Piece(self.rows[going], frame, self.exchange, fields=column.dtype == pl.Struct)
+    def part(self, which: NDArray[np.bool_] | slice) -> Piece:
+        """Return some of it."""
+        if isinstance(which, slice):
+            return Piece(self.rows[which], self.column[which])
+        return Piece(self.rows[which], self.column.take(which))
 
 
-def pieces_of(values: Sequence[Any], rows: NDArray[np.int64]) -> Iterator[Piece]:
-    """Yield the values as columns, likes with likes."""
-    import polars as pl
-
-    try:
-        yield Piece(rows, pl.DataFrame({"line": pl.Series(values, dtype=pl.String, strict=True)}))
-        return
-    except Exception:  # not all are text, or UTF-8; with odd objects Polars raises all kinds
-        likes: dict[Hashable, list[int]] = {}
-        for index, value in enumerate(values):
-            likes.setdefault(_signature(value), []).append(index)
-    for indexes in likes.values():
-        yield from _alike([values[i] for i in indexes], rows[indexes])
-
-
-def _alike(values: list[Any], rows: NDArray[np.int64]) -> Iterator[Piece]:
-    """Yield values of one signature as one piece, or one each where Polars sees no common type."""
-    import polars as pl
-
-    exchange = Exchange.for_values(values)
-    if exchange is not None:
-        values = exchange.hide(values)
-    try:
-        if isinstance(values[0], dict) and values[0]:
-            yield Piece(rows, pl.DataFrame(values, infer_schema_length=None), exchange, fields=True)
-        else:
-            dtype = pl.String if isinstance(values[0], (str, type(None))) else None
-            yield Piece(rows, pl.DataFrame({"line": pl.Series(values, dtype=dtype, strict=True)}), exchange)
-    except Exception:
-        if len(values) == 1:
-            yield Piece(rows, pl.DataFrame({"line": pl.Series(values, dtype=pl.Object)}), exchange)
-            return
-        for value, row in zip(values, rows, strict=True):
-            yield from _alike([value], np.array([row]))
-
-
-def _signature(value: Any) -> Hashable:
-    """Return the same for values that fit in one column without changing each other."""
-    if isinstance(value, dict):
-        return tuple((key, _signature(item)) for key, item in value.items())
-    if isinstance(value, list):
-        return ("list", *dict.fromkeys(map(_signature, value)))
-    text = isinstance(value, str) or value is None  # none at all is a text that is missing, whatever stands beside it
-    return str if text else type(value), isinstance(value, str) and _SURROGATE.search(value) is not None
-
-
-def evaluate(expression: pl.Expr, frame: pl.DataFrame) -> list[tuple[int, int, pl.Series | BaseException]]:
-    """Return ``(first row, last row + 1, their results)`` in order; an exception stands for one row."""
-    results: list[tuple[int, int, pl.Series | BaseException]] = []
-    waiting = [(0, frame.height)]
+def evaluate(kernel: Kernel, column: Column, *, halves: bool = True) -> Iterator[tuple[slice, Outcome | BaseException]]:
+    """Yield the results of a kernel, in order; with ``halves``, an exception stands for one row."""
+    waiting = [(0, len(column))]
     while waiting:
         first, end = waiting.pop()
         try:
-            column = frame[first:end].with_columns(expression.alias("line"))["line"]
-            results.append((first, end, column))
+            outcome = kernel(column if end - first == len(column) else column[first:end])
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # Polars panics are no Exceptions
-            if end - first == 1:
-                results.append((first, end, error))
-            else:
+            if halves and end - first > 1:
                 middle = (first + end) // 2
                 waiting += [(middle, end), (first, middle)]
-    return results
+            else:
+                yield slice(first, end), error
+            continue
+        yield slice(first, end), outcome
 
 
-def evaluate_one(expression: pl.Expr, value: Any) -> Any:
-    """Return an expression's result for one value; for expressions in a loop of the graph, which is walked line by line."""
-    piece = next(pieces_of([value], np.zeros(1, dtype=np.int64)))
-    [(_, _, came)] = evaluate(expression, piece.frame)
+def in_order(pieces: Sequence[Piece]) -> Iterable[Piece]:
+    """Return pieces as others whose rows follow each other: one, if their values fit together."""
+    if len(pieces) < 2:
+        return pieces
+    whole = joined(pieces)
+    return [Piece(*whole)] if whole is not None else _runs(pieces)
+
+
+def _runs(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """Yield the stretches of each piece that no row of another one interrupts."""
+    owner = np.concatenate([np.full(len(piece.rows), number) for number, piece in enumerate(pieces)])
+    place = np.concatenate([np.arange(len(piece.rows)) for piece in pieces])
+    order = np.argsort(np.concatenate([piece.rows for piece in pieces]))
+    owner, place = owner[order], place[order]
+    for stretch in np.split(np.arange(len(owner)), np.flatnonzero(np.diff(owner)) + 1):
+        yield pieces[owner[stretch[0]]].part(slice(int(place[stretch[0]]), int(place[stretch[-1]]) + 1))
+
+
+def evaluate_one(kernel: Kernel, ways: Sequence[Target], value: Any) -> tuple[Target, Any] | None:
+    """Return a kernel's result for one value as a route; for processors in a loop of the graph, walked value by value."""
+    [(_, column)] = columns_of([value])
+    [(_, came)] = evaluate(kernel, column)
     if isinstance(came, BaseException):
         raise came
-    return piece.values(came)[0]
+    for problem in came.problems.values():
+        raise problem
+    if (came.keep is not None and not came.keep[0]) or (came.way is not None and came.way[0] < 0):
+        return None
+    return ways[0 if came.way is None else int(came.way[0])], came.column[0]
 
 
 class ColumnarSegment:
-    """Evaluates each expression over the rows that stand at it. No row becomes several, so all stay in their places."""
+    """Takes the rows that stand at its processors through them as columns. No row becomes several: all stay in place."""
 
     def __init__(self, steps: Sequence[Step], paths: Paths, host: Host, limits: Limits) -> None:
         self._steps = {step.name: step for step in steps}
@@ -194,118 +101,192 @@ class ColumnarSegment:
         self._limits = limits
 
     def advance(self, rows: Rows) -> None:
-        """Take every row through the segment, as columns all the way."""
-        ids = np.asarray(rows.ids, dtype=np.int64)
-        waiting = self._enter(rows, ids)
-        if not waiting:
+        """Take every row through the segment."""
+        passage = self._enter(rows)
+        if not passage.waiting:
             return
-        rows.values, rows.together = list(rows.values), None  # so far they may be the source's own list
-        walk = Walk(self._steps, self._paths, self._host, self._limits)
-        lines = np.arange(len(ids)) if rows.origin is None else rows.origin
-        batch = _Batch(rows, ids, walk, np.isin(lines, np.asarray(rows.observed, dtype=np.int64)), waiting)
         for name, step in self._steps.items():
-            for piece in waiting.pop(name, []):
+            pieces: Iterable[Piece] = passage.waiting.pop(name, [])
+            assert step.kernel is not None
+            for piece in in_order(list(pieces)) if step.ordered else pieces:
                 start = self._host.clock()
-                results = evaluate(step.processor.target, piece.frame)
+                results = list(evaluate(step.kernel, piece.column, halves=not step.ordered))
                 seconds = self._host.clock() - start
                 step.seconds = (step.seconds or 0.0) + seconds
-                for first, end, came in results:
-                    part = replace(piece, rows=piece.rows[first:end], frame=piece.frame[first:end])
-                    self._take(batch, step, part, came, seconds / len(piece.rows))
-        rows.ids = ids.tolist()
-        walk.report(rows)
-        if walk.stopped is not None:
-            raise walk.stopped
+                for part, came in results:
+                    passage.take(step, piece.part(part) if len(results) > 1 else piece, came, seconds / len(piece.rows))
+            passage.divert()
+        passage.leave()
 
-    def _enter(self, rows: Rows, ids: NDArray[np.int64]) -> dict[str, list[Piece]]:
+    def _enter(self, rows: Rows) -> _Passage:
         """Return the rows that stand here as columns, by processor."""
+        places = _present(rows.ids) if rows.together is None else [rows.together]
         standing: dict[str, list[int]] = {}
-        for id in np.unique(ids).tolist():
+        for id in places:
             name = self._paths.nodes[id].processor
             if name in self.names:
                 standing.setdefault(str(name), []).append(id)
         waiting: dict[str, list[Piece]] = {}
-        for name, places in standing.items():
-            here = np.flatnonzero(np.isin(ids, places))
-            values = rows.values if len(here) == len(ids) else [rows.values[row] for row in here.tolist()]
-            waiting[name] = list(pieces_of(values, here))
-        return waiting
-
-    def _take(self, batch: _Batch, step: Step, piece: Piece, came: pl.Series | BaseException, seconds: float) -> None:
-        """Move the rows of a piece to where their results lead."""
-        target = step.default
-        assert target is not None  # checked at build: an expression has one way
-        nodes = [self._paths.nodes[id] for id in np.unique(batch.ids[piece.rows]).tolist()]
-        if isinstance(came, BaseException):
-            for node in nodes:
-                batch.fail(step, piece, node, came, seconds)
-            return
-        going = came.is_not_null().to_numpy()
-        for node in nodes:
-            here = batch.ids[piece.rows] == node.id
-            batch.ids[piece.rows[here & ~going]] = self._paths.end(node, step.processor.kept).id
-            if target is not EMIT and node.hops >= self._limits.max_hops:
-                limit = f"went through max_hops={self._limits.max_hops} processors and on to {target!r}"
-                batch.fail(step, piece, node, Refusal("max_hops", limit), seconds)
-                batch.observe(step, piece, came, here & ~going, seconds)
-                going = going & ~here
-                continue
-            batch.ids[piece.rows[here & going]] = self._paths.to(node, target).id
-            batch.observe(step, piece, came, here, seconds)
-        self._hand_on(batch, step, piece, came, going)
-
-    def _hand_on(self, batch: _Batch, step: Step, piece: Piece, came: pl.Series, going: NDArray[np.bool_]) -> None:
-        """Give the results to the next expression as a column, or to the batch as values."""
-        values = batch.rows.values
-        if step.default in self.names:
-            if going.any():
-                batch.waiting.setdefault(str(step.default), []).append(piece.of_results(came, going))
-            going = np.zeros_like(going)
-        elif going.all() and len(going) == len(values):
-            batch.rows.values = piece.values(came)
-            return
-        for row, goes, value in zip(piece.rows.tolist(), going.tolist(), piece.values(came), strict=True):
-            values[row] = value if goes else None
+        entered = 0
+        for name, ids in standing.items():
+            if len(ids) == len(places):
+                here, values = np.arange(len(rows.ids), dtype=np.int64), rows.values
+            else:
+                here = np.flatnonzero(np.isin(rows.ids, ids))
+                values = (
+                    rows.values.take(here) if isinstance(rows.values, Column) else [rows.values[i] for i in here.tolist()]
+                )
+            waiting[name] = [Piece(here[at], column) for at, column in columns_of(values)]
+            entered += len(here)
+        walk = Walk(self._steps, self._paths, self._host, self._limits)
+        return _Passage(rows, rows.ids.astype(np.int64), walk, waiting, whole=entered == len(rows.ids))
 
 
 @dataclass(slots=True)
-class _Batch:
-    """The batch on its way through the segment.
+class _Passage:
+    """A batch on its way through the segment.
 
     Attributes:
         ids: path node of each row.
-        observed: of each row, whether its visits are to be kept.
         waiting: the pieces that wait, by processor.
+        whole: whether all rows of the batch came in.
+        landed: the pieces that have left the segment.
+        diverted: the rows that failed and have a processor to take them, by its name, with their values.
     """
 
     rows: Rows
     ids: NDArray[np.int64]
     walk: Walk
-    observed: NDArray[np.bool_]
     waiting: dict[str, list[Piece]]
+    whole: bool
+    landed: list[Piece] = field(default_factory=list)
+    diverted: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+    _observed: NDArray[np.bool_] | None = None
 
-    def fail(self, step: Step, piece: Piece, node: Node, error: BaseException, seconds: float) -> None:
-        """Settle the rows of a piece that came to ``node`` as failed."""
-        failed = np.flatnonzero(self.ids[piece.rows] == node.id)
-        for row, value in zip(piece.rows[failed].tolist(), piece.inputs(failed), strict=True):
-            placed = self.walk.settle(step, node, value, error, 1, row)
+    def take(self, step: Step, piece: Piece, came: Outcome | BaseException, seconds: float) -> None:
+        """Move the rows of a piece to where their results lead."""
+        if isinstance(came, BaseException):
+            self._fail(step, piece, dict.fromkeys(range(len(piece.rows)), came), seconds)
+            return
+        before = self.ids[piece.rows]
+        stays = self._settle(step, piece, came, seconds)
+        going = Piece(piece.rows, came.column)
+        self._observe(step, piece, came, before, stays, seconds)
+        going_rows = ~stays if came.keep is None else came.keep & ~stays
+        for number, target in enumerate(step.ways):
+            mask = going_rows if came.way is None else going_rows & (came.way == number)
+            if mask.any():
+                part = going if mask.all() else going.part(mask)
+                if target in self.walk.steps:
+                    self.waiting.setdefault(str(target), []).append(part)
+                else:
+                    self.landed.append(part)
+
+    def _settle(self, step: Step, piece: Piece, came: Outcome, seconds: float) -> NDArray[np.bool_]:
+        """Give the rows of a piece their new path nodes; return which of them failed."""
+        before = self.ids[piece.rows]
+        after = np.empty_like(before)
+        number: NDArray[np.integer[Any]] = np.zeros(len(before), dtype=np.int64) if came.way is None else came.way
+        if came.keep is not None:
+            number = np.where(came.keep, number, -1)
+        problems = dict(came.problems)
+        for id in _present(before):
+            node = self.walk.paths.nodes[id]
+            closed = node.hops >= self.walk.limits.max_hops
+            places = [
+                NOWHERE if closed and target is not EMIT else self.walk.paths.to(node, target).id for target in step.ways
+            ]
+            places.append(self.walk.paths.end(node, step.processor.kept).id)  # which number -1 stands for
+            here = before == id
+            after[here] = np.array(places)[number[here]]
+        for position in np.flatnonzero(after == NOWHERE).tolist():
+            target = step.ways[number[position]]
+            text = f"went through max_hops={self.walk.limits.max_hops} processors and on to {target!r}"
+            problems.setdefault(position, Refusal("max_hops", text))
+        failed = np.zeros(len(before), dtype=np.bool_)
+        failed[list(problems)] = True
+        if problems:
+            self._fail(step, piece, problems, seconds)
+        self.ids[piece.rows[~failed]] = after[~failed]
+        return failed
+
+    def _fail(self, step: Step, piece: Piece, problems: dict[int, BaseException], seconds: float) -> None:
+        """Settle rows that failed, by their positions in the piece."""
+        positions = np.array(sorted(problems), dtype=np.int64)
+        values = piece.column.take(positions).to_list()
+        for position, value in zip(positions.tolist(), values, strict=True):
+            row = int(piece.rows[position])
+            node = self.walk.paths.nodes[int(self.ids[row])]
+            placed = self.walk.settle(step, node, value, problems[position], 1, row)
             self.walk.saw(step, node, value, placed, seconds, 1, True, row)
             [(to, out)] = placed
             self.ids[row] = to.id
-            self.rows.values[row] = out
-            if to.processor in self.walk.steps:
-                entering = pieces_of([out], np.array([row]))
-                self.waiting.setdefault(str(to.processor), []).extend(entering)
+            if to.kind == "visit":
+                self.diverted.setdefault(str(to.processor), []).append((row, out))
 
-    def observe(self, step: Step, piece: Piece, came: pl.Series, here: NDArray[np.bool_], seconds: float) -> None:
-        """Keep the visits of observed lines."""
-        seen = np.flatnonzero(here & self.observed[piece.rows])
+    def divert(self) -> None:
+        """Let the processors that take failed values have them."""
+        for name, failed in self.diverted.items():
+            rows = np.array([row for row, _ in failed], dtype=np.int64)
+            pieces = [Piece(rows[at], column) for at, column in columns_of([value for _, value in failed])]
+            if name in self.walk.steps:
+                self.waiting.setdefault(name, []).extend(pieces)
+            else:
+                self.landed += pieces
+        self.diverted.clear()
+
+    def _observe(
+        self, step: Step, piece: Piece, came: Outcome, before: NDArray[np.int64], failed: NDArray[np.bool_], seconds: float
+    ) -> None:
+        """Keep the visits of observed lines; those that failed are kept already."""
+        if not self.rows.observed:
+            return
+        if self._observed is None:
+            lines = np.arange(len(self.ids)) if self.rows.origin is None else self.rows.origin
+            self._observed = np.isin(lines, np.asarray(self.rows.observed, dtype=np.int64))
+        seen = np.flatnonzero(self._observed[piece.rows] & ~failed)
         if not len(seen):
             return
-        for row, value, out in zip(
-            piece.rows[seen].tolist(), piece.inputs(seen), piece.values(came.gather(seen)), strict=True
-        ):
+        values, outs = piece.column.take(seen).to_list(), came.column.take(seen).to_list()
+        for at, value, out in zip(seen.tolist(), values, outs, strict=True):
+            row = int(piece.rows[at])
             to = self.walk.paths.nodes[int(self.ids[row])]
-            node = to.parent
-            assert node is not None  # every place that a visit leads to hangs below it
-            self.walk.saw(step, node, value, [(to, out)], seconds, 1, True, row)
+            gone = to.kind == "leaf" and to.fate is step.processor.kept
+            placed: list[tuple[Node, Any]] = [(to, None if gone else out)]
+            self.walk.saw(step, self.walk.paths.nodes[int(before[at])], value, placed, seconds, 1, True, row)
+
+    def leave(self) -> None:
+        """Write what came of it into the batch."""
+        self.rows.values = self._values()
+        self.rows.ids, self.rows.together = self.ids, None
+        self.walk.report(self.rows)
+        if self.walk.stopped is not None:
+            raise self.walk.stopped
+
+    def _values(self) -> Sequence[Any]:
+        """Return the values of the batch: as one column, if they are of one kind, else as a list."""
+        whole = joined(self.landed) if self.whole and self.landed else None
+        if whole is not None:
+            return whole[1] if len(whole[0]) == len(self.ids) else _spread(*whole, len(self.ids))
+        values: list[Any] = list(self.rows.values)
+        for row in np.flatnonzero(self.ids != self.rows.ids).tolist():
+            values[row] = None
+        for piece in self.landed:
+            for row, value in zip(piece.rows.tolist(), piece.column.to_list(), strict=True):
+                values[row] = value
+        return values
+
+
+def _present(ids: NDArray[np.integer[Any]]) -> list[int]:
+    """Return the numbers that occur, rising; they are small, so that counting is faster than sorting."""
+    return np.flatnonzero(np.bincount(ids)).tolist()
+
+
+def _spread(rows: NDArray[np.int64], column: Column, count: int) -> Column:
+    """Return a column of ``count`` values that has these at their rows, and nothing at the others."""
+    import polars as pl
+
+    positions = np.full(count, -1, dtype=np.int64)
+    positions[rows] = np.arange(len(rows))
+    at = pl.Series(positions).replace(-1, None)
+    return replace(column, frame=column.frame.select(pl.all().gather(at)))

@@ -29,14 +29,15 @@ class ConcurrentSegment:
     def advance(self, rows: Rows) -> None:
         """Let the processor have every value that stands at it; when one stops the run, the others have been started too."""
         nodes = self._paths.nodes
-        here = [row for row, id in enumerate(rows.ids) if nodes[id].processor in self.names]
+        ids, values = rows.ids.tolist(), list(rows.values)
+        here = [row for row, id in enumerate(ids) if nodes[id].processor in self.names]
         if not here:
             return
-        calls = [self._call(rows.values[row]) for row in here]
+        calls = [self._call(values[row]) for row in here]
         outcomes = dict(zip(here, self._host.gather(calls, self._step.processor.concurrency), strict=True))
         walk = Walk({}, self._paths, self._host, self._limits)
         observed = set(rows.observed)
-        for row, (id, value) in enumerate(zip(rows.ids, rows.values, strict=True)):
+        for row, (id, value) in enumerate(zip(ids, values, strict=True)):
             if row not in outcomes:
                 walk.ids.append(id)
                 walk.values.append(value)

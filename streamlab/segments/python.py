@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from streamlab.batch import Rows
+from streamlab.columns import Column
 from streamlab.host import Host
 from streamlab.paths import Node, Paths
 from streamlab.policy import Limits
@@ -44,28 +45,29 @@ class PythonSegment:
         """Walk every row that stands here to where it ends or leaves."""
         nodes = self._paths.nodes
         alone = rows.together is not None
-        places = set(rows.ids) if rows.together is None else {rows.together}
+        places = np.unique(rows.ids).tolist() if rows.together is None else [rows.together]
         here = {id for id in places if nodes[id].processor in self.names}
         if not here:
             return
+        values = rows.values.to_list() if isinstance(rows.values, Column) else rows.values
         walk = Walk(self.steps, self._paths, self._host, self._limits)
         end = 0
         left: Iterator[Any] = iter(())
         try:
             for start, end, observed in _spans(len(rows.ids), _observed(rows, self.names, nodes)):
                 if observed:
-                    walk.observe(nodes[rows.ids[start]], rows.values[start])
+                    walk.observe(nodes[rows.ids[start]], values[start])
                 else:
-                    span = rows.values[start:end]
-                    left = iter(span) if alone else zip(rows.ids[start:end], span, strict=True)
+                    span = values[start:end]
+                    left = iter(span) if alone else zip(rows.ids[start:end].tolist(), span, strict=True)
                     self._loops.for_rows(here, paired=not alone)(left, walk)
                 if self._host.clock() > rows.until:
                     rows.lines, rows.ids = rows.lines[:end], rows.ids[:end]  # in the first segment, row i is line i
                     break
         except Stopped:
             stay = end - sum(1 for _ in left)
-            walk.ids += rows.ids[stay:]
-            walk.values += rows.values[stay:]
+            walk.ids += rows.ids[stay:].tolist()
+            walk.values += values[stay:]
             walk.finish(rows)
             raise
         walk.finish(rows)

@@ -41,7 +41,7 @@ class Stage:
     """
 
     names: frozenset[str]
-    ids: Sequence[int]
+    ids: NDArray[np.integer[Any]]
     values: Sequence[Any]
     origin: NDArray[np.int64] | None
     parents: NDArray[np.int64] | None

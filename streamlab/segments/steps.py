@@ -7,7 +7,7 @@ import copy
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import GeneratorType
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 from streamlab.host import Host
 from streamlab.paths import EMIT, Target
 from streamlab.policy import ON_ERROR, Limits, Refusal
-from streamlab.processors import Processor, is_expression
+from streamlab.processors import Processor
+from streamlab.processors.columnar import Kernel
 
 
 class Step:
@@ -31,6 +32,9 @@ class Step:
             a tag was equal to a processor's name but another object, which a literal is not.
         bare: the types of its bare values so far.
         seconds: its time so far, where a segment measures its processors one by one.
+        kernel: of a columnar processor the function over columns.
+        ways: of a columnar processor where its results may go, as it numbers them.
+        ordered: whether it is columnar and keeps state from value to value.
     """
 
     __slots__ = (
@@ -40,11 +44,14 @@ class Step:
         "call",
         "default",
         "handler",
+        "kernel",
         "name",
+        "ordered",
         "processor",
         "seconds",
         "shapes",
         "targets",
+        "ways",
     )
 
     def __init__(self, processor: Processor, host: Host, limits: Limits) -> None:
@@ -58,7 +65,15 @@ class Step:
         self.seconds: float | None = None
         self.bare: set[type] = set()
         self._instances: dict[Any, Any] = {}
-        call = _bind(processor, self._instances)
+        columnar = processor.columnar
+        self.kernel = columnar.bind() if columnar is not None else None
+        self.ways: tuple[Target, ...] = processor.ways
+        self.ordered = columnar is not None and columnar.ordered
+        if self.kernel is not None:
+            call = _one_by_one(self.kernel, self.ways)
+            self._instances[None] = self.kernel
+        else:
+            call = _bind(processor, self._instances)
         if processor.retry is not None or self.handler is not None:
             call = _on_a_copy(call)
         self.attempt = call
@@ -106,14 +121,16 @@ def copied(value: Any) -> Any:
         return value
 
 
+def _one_by_one(kernel: Kernel, ways: Sequence[Target]) -> Callable[[Any], Any]:
+    """Return a columnar processor as a function of one value, which returns routes: a list that it gives is one value."""
+    from streamlab.segments.columnar import evaluate_one
+
+    return lambda value: evaluate_one(kernel, ways, value)
+
+
 def _bind(processor: Processor, instances: dict[Any, Any]) -> Callable[[Any], Any]:
     """Return the function for a value; instances of a class are kept by key in ``instances``."""
     target = processor.target
-    if is_expression(target):
-        from streamlab.segments.columnar import evaluate_one
-
-        # As a route, so that a list that it gives is one value here too.
-        return lambda value: None if (result := evaluate_one(target, value)) is None else (processor.default, result)
     if not processor.stateful:
         return target  # type: ignore[no-any-return]
     if processor.key is None:

@@ -14,11 +14,18 @@ from streamlab.errors import SinkError
 
 @runtime_checkable
 class Sink(Protocol):
-    """Takes outputs, in order, a batch at a time."""
+    """Takes outputs, in order, a batch at a time.
+
+    Attributes:
+        name: what to call it in messages.
+
+    A sink that has an attribute ``columns`` which is true gets a `streamlab.columns.Column` where there is one; others get
+    lists only.
+    """
 
     name: str
 
-    def write(self, values: list[Any], line_no: NDArray[np.int64]) -> Sequence[tuple[int, BaseException]]:
+    def write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> Sequence[tuple[int, BaseException]]:
         """Take one batch.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class CallableSink:
             raise SinkError(f"{self.name} is an async function, which nothing would await: pass a plain function")
         self._function = function
 
-    def write(self, values: list[Any], line_no: NDArray[np.int64]) -> list[tuple[int, BaseException]]:
+    def write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> list[tuple[int, BaseException]]:
         """Call the function with each value; return the positions where it raised, with what it raised."""
         refused: list[tuple[int, BaseException]] = []
         function = self._function

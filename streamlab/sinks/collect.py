@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,19 +30,20 @@ class Collect:
     """
 
     name = "collect"
+    columns = True
 
     def __init__(self, keep: int | None = None) -> None:
         if keep is not None and keep < 1:
             raise ValueError(f"keep is {keep}; it must be at least 1, or None for all")
         self.keep = keep
         self.total = 0
-        self._parts: deque[tuple[NDArray[np.int64], list[Any]]] = deque()
+        self._parts: deque[tuple[NDArray[np.int64], Sequence[Any]]] = deque()
         self._held = 0  # outputs in the parts: at most a batch more than `keep`
         self._lock = threading.Lock()
 
-    def write(self, values: list[Any], line_no: NDArray[np.int64]) -> tuple[()]:
-        """Take one batch, and keep the list and array themselves: the caller must not change them any more."""
-        if not values:
+    def write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> tuple[()]:
+        """Take one batch, and keep the list or column and the array themselves: the caller must not change them any more."""
+        if not len(values):
             return ()
         keep = self.keep
         with self._lock:
@@ -54,7 +56,7 @@ class Collect:
                 self._held -= len(self._parts.popleft()[1])
         return ()
 
-    def chunks(self) -> list[tuple[NDArray[np.int64], list[Any]]]:
+    def chunks(self) -> list[tuple[NDArray[np.int64], Sequence[Any]]]:
         """Return what is kept now, oldest first, as pairs of line numbers (``int64``, -1 for none) and values.
 
         They are the sink's own lists: read them, do not change them.

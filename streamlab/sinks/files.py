@@ -6,7 +6,7 @@ import contextlib
 import os
 import select
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BufferedWriter
 from typing import IO, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.errors import SinkError
-from streamlab.sinks.text import as_bytes, as_lines
+from streamlab.sinks.text import encoded
 
 
 class FileSink:
@@ -38,18 +38,20 @@ class FileSink:
         pack = PACKERS.get(os.path.splitext(self.name)[1].lower())
         self._packed = pack(self._file) if pack else None
 
-    def write(self, values: list[Any], line_no: NDArray[np.int64]) -> list[tuple[int, BaseException]]:
+    columns = True
+
+    def write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> list[tuple[int, BaseException]]:
         """Write one batch; return what could not be made text.
 
         Raises:
             SinkError: the disk is full, the file has been closed, or the like.
         """
-        text, refused = as_lines(values)
+        data, refused = encoded(values)
         try:
             if self._packed is not None:
-                self._packed.write(as_bytes(text))
+                self._packed.write(data)
             else:
-                self._write_all(as_bytes(text))
+                self._write_all(data)
         except (OSError, ValueError) as error:
             raise SinkError(f"{self.name} cannot be written: {_reason(error)}") from error
         return refused

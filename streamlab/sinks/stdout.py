@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamlab.errors import SinkError
 from streamlab.sinks.files import write_all
-from streamlab.sinks.text import as_bytes, as_lines, visible
+from streamlab.sinks.text import encoded, visible
 
 
 class StreamSink:
@@ -34,19 +35,21 @@ class StreamSink:
         self._finish = visible if _is_terminal(self._stream) else None
         self._binary = _bytes_below(self._stream)
 
-    def write(self, values: list[Any], line_no: NDArray[np.int64]) -> list[tuple[int, BaseException]]:
+    columns = True
+
+    def write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> list[tuple[int, BaseException]]:
         """Write and flush one batch; return what could not be made text.
 
         Raises:
             SinkError: the stream takes no more; its cause is a `BrokenPipeError` when the reader has gone (``| head``).
         """
-        text, refused = as_lines(values, self._finish)
+        data, refused = encoded(values, self._finish)
         try:
             if self._binary is None:  # a notebook's, or a StringIO: it takes text only, and not every text
-                self._stream.write(as_bytes(text).decode("utf-8", "replace"))
+                self._stream.write(data.decode("utf-8", "replace"))
             self._stream.flush()  # with bytes: what was printed before comes first
             if self._binary is not None:
-                write_all(self._binary, as_bytes(text))
+                write_all(self._binary, data)
         except BrokenPipeError as error:
             raise SinkError(f"{self.name} is closed at its other end") from error
         except (OSError, ValueError) as error:  # ValueError: the stream has been closed here

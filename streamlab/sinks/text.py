@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from streamlab.columns import Column
+
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tab; C1 and raw bytes drive terminals too
 _NO_BYTE = re.compile("([\ud800-\udc7f\udd00-\udfff]+)")  # halves of characters that stand for no byte
 
@@ -40,6 +42,19 @@ def as_bytes(text: str) -> bytes:
     except UnicodeEncodeError:  # half a character that a program made, not a byte: kept in the one way that can be undone
         parts = enumerate(_NO_BYTE.split(text))
         return b"".join(part.encode("utf-8", "surrogatepass" if at % 2 else "surrogateescape") for at, part in parts)
+
+
+def encoded(
+    values: Sequence[Any], finish: Callable[[str], str] | None = None
+) -> tuple[bytes, list[tuple[int, BaseException]]]:
+    """Return values as lines of bytes, and what is refused of them, see `as_lines`; columns go the native way."""
+    if isinstance(values, Column):
+        data = values.encoded() if finish is None else None
+        if data is not None:
+            return data, []
+        values = values.to_list()
+    text, refused = as_lines(values, finish)
+    return as_bytes(text), refused
 
 
 def visible(text: str) -> str:

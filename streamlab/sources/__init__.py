@@ -46,7 +46,7 @@ class Source(Protocol):
         ...
 
 
-def open_source(source: object, *, max_line_bytes: int = 1_048_576) -> Source:
+def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: bool = False) -> Source:
     """Return the source that ``source`` stands for.
 
     Args:
@@ -54,6 +54,7 @@ def open_source(source: object, *, max_line_bytes: int = 1_048_576) -> Source:
             object with the `Source` protocol, an async iterator, or any other iterable of lines.
         max_line_bytes: length in bytes above which a line is rejected as ``oversize``; a ready-made `Source` has its
             own.
+        columns: whether lines of files had better come as a `streamlab.columns.Column`.
 
     Raises:
         SourceError: there is nothing to read there, or lines cannot be had from such an object.
@@ -64,7 +65,7 @@ def open_source(source: object, *, max_line_bytes: int = 1_048_576) -> Source:
     if isinstance(source, Source) and not isinstance(source, type):
         return source
     if isinstance(source, (str, os.PathLike)):
-        return _of_path(source, max_line_bytes)
+        return _of_path(source, max_line_bytes, columns)
     if isinstance(source, AsyncIterable):
         from streamlab.sources.asynchronous import AsyncSource
 
@@ -72,26 +73,27 @@ def open_source(source: object, *, max_line_bytes: int = 1_048_576) -> Source:
     hint = _hint(source)
     if hint or not isinstance(source, Iterable):
         raise SourceError(f"{_kind(source)} is no source of lines: pass {hint or 'a path, a list or a generator'}")
-    return _of_items(source, max_line_bytes)
+    return _of_items(source, max_line_bytes, columns)
 
 
-def _of_path(path: str | os.PathLike[str], max_line_bytes: int) -> Source:
+def _of_path(path: str | os.PathLike[str], max_line_bytes: int, columns: bool) -> Source:
     from streamlab.sources.files import FileSource
     from streamlab.sources.locate import find_files
     from streamlab.sources.stdin import StdinSource
 
     if path == "-":
         return StdinSource(max_line_bytes=max_line_bytes)
-    return FileSource(find_files(path), name=os.fspath(path), max_line_bytes=max_line_bytes)
+    return FileSource(find_files(path), name=os.fspath(path), max_line_bytes=max_line_bytes, columns=columns)
 
 
-def _of_items(items: Iterable[Any], max_line_bytes: int) -> Source:
+def _of_items(items: Iterable[Any], max_line_bytes: int, columns: bool) -> Source:
     from streamlab.sources.files import FileSource
     from streamlab.sources.iterables import IterableSource, SequenceSource
     from streamlab.sources.locate import find_files
 
     if isinstance(items, (list, tuple)) and items and all(isinstance(item, PurePath) for item in items):
-        return FileSource([file for path in items for file in find_files(path)], max_line_bytes=max_line_bytes)
+        files = [file for path in items for file in find_files(path)]
+        return FileSource(files, max_line_bytes=max_line_bytes, columns=columns)
     sliceable = isinstance(items, Sequence) and not isinstance(items, deque)
     if sliceable or (hasattr(items, "__len__") and any(hasattr(items, name) for name in ("iloc", "to_list", "tolist"))):
         return SequenceSource(items, max_line_bytes=max_line_bytes)

@@ -13,6 +13,9 @@ from streamlab.errors import SourceError
 from streamlab.sources.compressed import BLOCK, extension, unpacked
 from streamlab.sources.reader import LineReader
 
+#: Bytes of a block that is to become a column.
+COLUMN_BLOCK = 4 * 1024 * 1024
+
 
 class FileSource:
     """The lines of files, in the order given; compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``) are unpacked.
@@ -24,6 +27,7 @@ class FileSource:
         paths: the files, such as `find_files` returns.
         name: what to call them all in messages; by default the path, or the first one and how many more.
         max_line_bytes: a longer line is cut there and rejected as ``oversize``.
+        columns: whether to give lines as columns, in larger blocks.
 
     Attributes:
         blocking: whether one of them is a pipe or a device, where lines come when they come.
@@ -32,7 +36,14 @@ class FileSource:
         SourceError: there are no files, or one is missing.
     """
 
-    def __init__(self, paths: Sequence[str], *, name: str | None = None, max_line_bytes: int = 1_048_576) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        *,
+        name: str | None = None,
+        max_line_bytes: int = 1_048_576,
+        columns: bool = False,
+    ) -> None:
         if not paths:
             raise SourceError("there are no files to read: give at least one path")
         self.name = name or (paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more")
@@ -41,6 +52,7 @@ class FileSource:
         self._total = sum(kind.st_size for kind in kinds)
         self._waiting = deque(paths)
         self._max_line_bytes = max_line_bytes
+        self._columns = columns
         self._file: FileIO | None = None
         self._reader = LineReader(iter(()), "", max_line_bytes)
         self._done = 0  # bytes of the files before this one
@@ -86,8 +98,9 @@ class FileSource:
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by _leave)
         except OSError as error:
             raise SourceError(f"{path} cannot be opened: {error.strerror}") from error
-        blocks = unpacked(self._file, path) if extension(path) else _blocks(self._file, path)
-        self._reader = LineReader(blocks, path, self._max_line_bytes)
+        size = COLUMN_BLOCK if self._columns else BLOCK
+        blocks = unpacked(self._file, path) if extension(path) else _blocks(self._file, path, size)
+        self._reader = LineReader(blocks, path, self._max_line_bytes, columns=self._columns)
 
     def _leave(self) -> None:
         if self._file is not None:
@@ -103,10 +116,10 @@ def _status(path: str) -> os.stat_result:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _blocks(file: FileIO, path: str) -> Iterator[bytes]:
+def _blocks(file: FileIO, path: str, size: int) -> Iterator[bytes]:
     """Return what a plain file holds; a pipe gives what has come, without waiting for a full block."""
     try:
-        while block := file.read(BLOCK):
+        while block := file.read(size):
             yield block
     except OSError as error:
         raise SourceError(f"{path} cannot be read any further: {error.strerror}") from error

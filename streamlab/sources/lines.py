@@ -8,6 +8,7 @@ A byte order mark is content like any other: what came in comes out.
 from __future__ import annotations
 
 from streamlab.batch import Chunk, Rejected
+from streamlab.columns import column_of_lines, longest
 
 #: A UTF-8 character takes at most this many bytes: a line of n characters is no longer than 4 n bytes.
 BYTES_A_CHARACTER = 4
@@ -33,6 +34,7 @@ class LineSplitter:
 
     Attributes:
         max_line_bytes: a line longer than this, without its end, is cut there and rejected as ``oversize``.
+        columns: whether to give lines as a `streamlab.columns.Column`, where they are UTF-8 and none is too long.
 
     >>> splitter = LineSplitter(max_line_bytes=8)
     >>> splitter.feed(b"one\\r\\ntwo\\nthr").lines
@@ -44,8 +46,9 @@ class LineSplitter:
 its first 8 are kept (max_line_bytes)')], source='')
     """
 
-    def __init__(self, max_line_bytes: int) -> None:
+    def __init__(self, max_line_bytes: int, *, columns: bool = False) -> None:
         self.max_line_bytes = max_line_bytes
+        self.columns = columns
         self._begin()
 
     def _begin(self) -> None:
@@ -63,6 +66,9 @@ its first 8 are kept (max_line_bytes)')], source='')
         whole = b"".join((self._carry, self._last if cut else b"", block[:end])) if self._length else block[:end]
         self._begin()
         self._hold(block[end:])
+        column = column_of_lines(whole) if self.columns and not cut else None
+        if column is not None and (len(whole) <= self.max_line_bytes or longest(column) <= self.max_line_bytes):
+            return Chunk(column)
         lines = decoded(whole).split("\n")
         lines.pop()  # what follows the last \n: nothing
         if b"\r" in whole:

@@ -18,10 +18,10 @@ class LineReader:
     [['a', 'b'], ['cc'], ['d'], []]
     """
 
-    def __init__(self, blocks: Iterator[bytes], source: str, max_line_bytes: int) -> None:
+    def __init__(self, blocks: Iterator[bytes], source: str, max_line_bytes: int, *, columns: bool = False) -> None:
         self._blocks = blocks
         self._source = source
-        self._splitter = LineSplitter(max_line_bytes)
+        self._splitter = LineSplitter(max_line_bytes, columns=columns)
         self._ready = Chunk([])
         self._given = 0  # how many of the ready lines have been handed over
 

@@ -1,0 +1,269 @@
+"""Values as columns: what Polars works on, and how Python values become it and come back unchanged.
+
+A `Column` is a sequence of values, all of them text or all of them dicts, kept as a Polars frame: text as the one column
+``line``, dicts as a column for each field. It is what a batch is made of between two columnar processors, and between a
+file and a file, without a Python object a line.
+
+Polars strings are UTF-8, and lines may hold bytes that are not (lone surrogates, PEP 383). They are exchanged for
+characters that Unicode leaves to private use, from a block that the text does not use, and exchanged back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: The column that text values are in.
+LINE = "line"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_PRIVATE_USE = range(0xF0000, 0x10F800, 0x800)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A way to say surrogates in UTF-8: surrogate ``0xD800 + i`` is the character ``block + i``."""
+
+    block: int
+
+    @classmethod
+    def for_values(cls, values: Sequence[Any]) -> Exchange | None:
+        """Return one whose characters are in none of the values' texts; ``None`` when none of them holds a surrogate."""
+        used: set[str] = set()
+
+        def look(text: str) -> str:
+            used.update(text)
+            return text
+
+        _on_texts(values, look)
+        if not any(map(_SURROGATE.match, used)):
+            return None
+        return next(cls(b) for b in _PRIVATE_USE if not any(b <= ord(c) < b + 0x800 for c in used))
+
+    def hide(self, value: Any) -> Any:
+        """Return a value whose texts are UTF-8."""
+        return _on_texts(value, lambda text: _SURROGATE.sub(lambda c: chr(ord(c[0]) - 0xD800 + self.block), text))
+
+    def restore(self, value: Any) -> Any:
+        """Return a value with its surrogates back."""
+        hidden = re.compile(f"[{chr(self.block)}-{chr(self.block + 0x7FF)}]")
+        return _on_texts(value, lambda text: hidden.sub(lambda c: chr(ord(c[0]) - self.block + 0xD800), text))
+
+
+def _on_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a value with every text in it changed, keys of dicts too."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {_on_texts(key, change): _on_texts(item, change) for key, item in value.items()}
+    return [_on_texts(item, change) for item in value] if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column(Sequence[Any]):
+    """Values in a Polars frame, one a row.
+
+    Attributes:
+        frame: the column ``line`` of text (or of what an expression made of it), or the fields of dicts.
+        fields: whether the values are dicts.
+        sparse: whether a missing field is no field at all; otherwise it is ``None``.
+        exchange: how surrogates in it are hidden, if any are.
+
+    Example:
+        >>> import polars as pl
+        >>> column = Column(pl.DataFrame({"level": ["warn", "info"], "ms": [7, None]}), fields=True)
+        >>> column[0], list(column[1:])
+        ({'level': 'warn', 'ms': 7}, [{'level': 'info', 'ms': None}])
+    """
+
+    frame: pl.DataFrame
+    fields: bool = False
+    sparse: bool = False
+    exchange: Exchange | None = None
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Column: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return replace(self, frame=self.frame[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return replace(self, frame=self.frame[index % len(self) : index % len(self) + 1]).to_list()[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.to_list())
+
+    def to_list(self) -> list[Any]:
+        """Return the values as Python objects."""
+        values: list[Any] = self.frame.to_dicts() if self.fields else self.frame.to_series().to_list()
+        if self.sparse:
+            values = [{name: item for name, item in value.items() if item is not None} for value in values]
+        return values if self.exchange is None else [self.exchange.restore(value) for value in values]
+
+    def take(self, rows: NDArray[Any]) -> Column:
+        """Return some values: by a mask of booleans, or by positions."""
+        import polars as pl
+
+        if rows.dtype == np.bool_ and rows.all():
+            return self
+        which = pl.Series(rows)
+        # Column by column, as a frame would plan a query first, which takes longer than the work.
+        take = pl.Series.filter if rows.dtype == np.bool_ else pl.Series.gather
+        return replace(self, frame=pl.DataFrame([take(series, which) for series in self.frame.iter_columns()]))
+
+    def text(self, field: str | None = None) -> pl.Series:
+        """Return the text that a processor works on: the values themselves, or one field of them.
+
+        Raises:
+            TypeError: the values are dicts and no field is named, or they are no dicts and one is, or it is no text.
+            KeyError: there is no such field.
+        """
+        import polars as pl
+
+        series = self.field(field)
+        if series.dtype not in (pl.String, pl.Null):
+            raise TypeError(f"{'the value' if field is None else f'field {field!r}'} is {series.dtype}, not text")
+        return series.cast(pl.String)
+
+    def field(self, field: str | None = None) -> pl.Series:
+        """Return the values themselves, or one field of them; errors as for `text`."""
+        if self.fields != (field is not None):
+            have = f"fields ({', '.join(self.frame.columns)}): name one with field=" if self.fields else "no fields"
+            raise TypeError(f"the values have {have}" if self.fields else f"the values have no fields, and so no {field!r}")
+        if field is not None and field not in self.frame.columns:
+            raise KeyError(f"no field {field!r} among {', '.join(self.frame.columns)}")
+        return self.frame[field or LINE]
+
+    def with_field(self, field: str | None, series: pl.Series) -> Column:
+        """Return the values with others in their place, or in the place of one field of them."""
+        if field is None:
+            return replace(self, frame=series.alias(LINE).to_frame(), fields=False, sparse=False)
+        return replace(self, frame=self.frame.with_columns(series.alias(field)))
+
+    def encoded(self) -> bytes | None:
+        """Return text as lines of UTF-8, each with its ``\\n``; ``None`` when it cannot be done column-wise."""
+        import polars as pl
+
+        series = self.frame.to_series() if not self.fields else json_text(self)
+        if self.exchange is not None or series is None or series.dtype != pl.String or series.null_count():
+            return None
+        if not len(series):
+            return b""
+        buffer = (series + "\n").to_arrow(compat_level=pl.CompatLevel.oldest()).buffers()[2]
+        return bytes(memoryview(buffer))
+
+
+def json_text(column: Column) -> pl.Series | None:
+    """Return dicts as compact JSON, the same text that Python's ``json`` gives.
+
+    ``None`` when Polars would write it otherwise: where a missing field is no field, and floats that Python writes with an
+    exponent.
+    """
+    import polars as pl
+
+    frame = column.frame
+    if column.sparse and any(frame[name].null_count() for name in frame.columns):
+        return None
+    for series in frame.iter_columns():
+        if series.dtype.is_float():
+            size = series.abs()
+            if not ((size == 0) | ((size >= 1e-4) & (size < 1e16))).all():
+                return None
+        elif not (series.dtype.is_integer() or series.dtype in (pl.String, pl.Boolean, pl.Null)):
+            return None
+    return frame.select(pl.struct(pl.all()).struct.json_encode().alias(LINE)).to_series()
+
+
+def column_of_lines(block: bytes) -> Column | None:
+    """Return the lines of a block of bytes, by the rules of `streamlab.sources.lines`; ``None`` when they are not UTF-8."""
+    import polars as pl
+
+    try:
+        return Column(pl.read_lines(block, name=LINE))
+    except pl.exceptions.ComputeError:
+        return None
+
+
+def longest(column: Column) -> int:
+    """Return the length of the longest line, in bytes of UTF-8; 0 without any."""
+    return int(np.max(column.frame[LINE].str.len_bytes().to_numpy(), initial=0))
+
+
+def columns_of(values: Sequence[Any]) -> Iterator[tuple[NDArray[np.int64], Column]]:
+    """Yield values as columns with their positions: likes with likes, so that none is changed by what stands beside it."""
+    import polars as pl
+
+    everything = np.arange(len(values), dtype=np.int64)
+    if isinstance(values, Column):
+        yield everything, values
+        return
+    try:
+        yield everything, Column(pl.DataFrame({LINE: pl.Series(values, dtype=pl.String, strict=True)}))
+        return
+    except Exception:  # not all are text, or UTF-8; with odd objects Polars raises all kinds
+        likes: dict[Hashable, list[int]] = {}
+        for index, value in enumerate(values):
+            likes.setdefault(_signature(value), []).append(index)
+    for indexes in likes.values():
+        yield from _alike([values[i] for i in indexes], everything[indexes])
+
+
+def _alike(values: list[Any], rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Column]]:
+    """Yield values of one signature as one column, or one each where Polars sees no common type."""
+    import polars as pl
+
+    exchange = Exchange.for_values(values)
+    if exchange is not None:
+        values = exchange.hide(values)
+    try:
+        if isinstance(values[0], dict) and values[0]:
+            yield rows, Column(pl.DataFrame(values, infer_schema_length=None), fields=True, exchange=exchange)
+        else:
+            dtype = pl.String if isinstance(values[0], (str, type(None))) else None
+            yield rows, Column(pl.DataFrame({LINE: pl.Series(values, dtype=dtype, strict=True)}), exchange=exchange)
+    except Exception:
+        if len(values) == 1:
+            yield rows, Column(pl.DataFrame({LINE: pl.Series(values, dtype=pl.Object)}), exchange=exchange)
+            return
+        for value, row in zip(values, rows, strict=True):
+            yield from _alike([value], np.array([row]))
+
+
+def _signature(value: Any) -> Hashable:
+    """Return the same for values that fit in one column without changing each other."""
+    if isinstance(value, dict):
+        return tuple((key, _signature(item)) for key, item in value.items())
+    if isinstance(value, list):
+        return ("list", *dict.fromkeys(map(_signature, value)))
+    text = isinstance(value, str) or value is None  # none at all is a text that is missing, whatever stands beside it
+    return str if text else type(value), isinstance(value, str) and _SURROGATE.search(value) is not None
+
+
+def joined(parts: Sequence[tuple[NDArray[np.int64], Column]]) -> tuple[NDArray[np.int64], Column] | None:
+    """Return columns with their rising positions as one, in the order of the positions; ``None`` when they do not fit."""
+    import polars as pl
+
+    rows, first = parts[0]
+    if len(parts) == 1:
+        return rows, first
+    kind = first.fields, first.sparse, first.exchange, first.frame.schema
+    if any((other.fields, other.sparse, other.exchange, other.frame.schema) != kind for _, other in parts[1:]):
+        return None
+    rows = np.concatenate([rows for rows, _ in parts])
+    order = np.argsort(rows, kind="stable")
+    whole = replace(first, frame=pl.concat([other.frame for _, other in parts], rechunk=True))
+    return rows[order], whole.take(order)

@@ -1,0 +1,86 @@
+"""Columnar processors: what they take and give, so that a batch goes through native code and is still accounted for.
+
+A processor written as a Polars expression is an `Expression`; the built-ins are the other classes with this shape, a
+concept a file. Add yours by deriving from `Columnar`: `apply` takes a `Column` and returns an `Outcome` of the same length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlab.columns import LINE, Column
+from streamlab.paths import Fate, Target
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a column, value by value.
+
+    Attributes:
+        column: the values as they go on; as many as came.
+        keep: which of them go on at all; ``None`` for all.
+        way: for each the position of its tag in the processor's ``ways``; ``None`` when there is one way for all.
+        problems: those that failed, by position, and why; what the other attributes say of them does not matter.
+    """
+
+    column: Column
+    keep: NDArray[np.bool_] | None = None
+    way: NDArray[np.integer[Any]] | None = None
+    problems: Mapping[int, BaseException] = field(default_factory=dict)
+
+
+Kernel = Callable[[Column], Outcome]
+
+
+class Columnar:
+    """A processor over columns. The result for a value must not depend on how the values are cut into columns.
+
+    Attributes:
+        ways: the tags that it routes to by itself; without any its values go to the pipeline's ``to``.
+        kept: the fate of the values that do not go on.
+        ordered: whether it keeps state from one value to the next; then it gets all values in input order.
+    """
+
+    ways: tuple[Target, ...] = ()
+    kept: Fate = Fate.FILTERED
+    ordered: bool = False
+
+    def bind(self) -> Kernel:
+        """Return the function that is called with each column of one run, with state of its own if it keeps any.
+
+        A function that has a method ``flush`` is asked, at the end of input, for the values that are left.
+        """
+        return self.apply
+
+    def apply(self, column: Column) -> Outcome:
+        """Return what becomes of a column.
+
+        Raises:
+            Exception: one of the values cannot be processed; it is then tried again with fewer, until that one is found.
+        """
+        raise NotImplementedError
+
+
+class Expression(Columnar):
+    """A Polars expression over the column ``line``, or over the fields; a null result filters the value."""
+
+    def __init__(self, expression: pl.Expr) -> None:
+        self._expression = expression
+
+    def apply(self, column: Column) -> Outcome:
+        """Evaluate the expression."""
+        import polars as pl
+
+        results = column.frame.with_columns(self._expression.alias(LINE))[LINE]
+        keep = results.is_not_null().to_numpy() if results.null_count() else None
+        fields = results.dtype == pl.Struct
+        frame = results.struct.unnest() if fields else results.to_frame()
+        return Outcome(Column(frame, fields, exchange=column.exchange), keep)
