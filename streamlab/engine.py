@@ -144,7 +144,7 @@ class Engine:
                 held.hold(rows, stopped.failure.line_no)
         held.release(rows)
         failed = {failure.line_no for failure in rows.failures if failure.line_no is not None and failure.line_no >= 0}
-        if len(stages) > 1 and failed:
+        if failed:
             recall(failed.difference(rows.observed), stages, rows, self._paths)
         if self._sampler is not None:
             self._sampler.learn(rows)

@@ -69,6 +69,7 @@ class Driven:
         self.branches: list[tuple[int | None, tuple[str, ...], str]] = []
         self.visits: list[tuple[int | None, str, Any, list[tuple[Any, Any]], bool]] = []
         self.failures: list[tuple[int | None, str | None, str]] = []
+        self.errors: list[tuple[int | None, str]] = []
 
     def run(self, lines: Sequence[str], sizes: Sequence[int], rejected: Sequence[int] = ()) -> Driven:
         """Run lines in batches of the given sizes, the last of them again and again; then flush."""
@@ -98,6 +99,7 @@ class Driven:
         values, line_no = batch.emitted()
         self.output += [(None if n < 0 else n, value) for n, value in zip(line_no.tolist(), values, strict=True)]
         self.failures += [(f.line_no, f.processor, f.kind) for f in batch.failures]
+        self.errors += [(f.line_no, f.error) for f in batch.failures]
         for index, hops in batch.hops.items():
             for hop in hops:
                 visit = (batch.first + index, hop.processor, hop.value, hop.outs, hop.error is not None)

@@ -1,4 +1,4 @@
-"""What happens to a value: the kinds of processors, all of them described by `Processor`.
+"""What happens to a value: the kinds of processors, all of them described by `Processor`; and the built-in ones.
 
 =============  ===================================================================================
 ``function``   any callable, once a value
@@ -19,6 +19,7 @@ from typing import Any, Literal
 from streamlab.paths import EMIT, Fate, Target
 from streamlab.policy import Retry
 from streamlab.processors.columnar import Columnar, Expression
+from streamlab.processors.text import upper
 
 Kind = Literal["function", "stateful", "async", "columnar"]
 
@@ -124,3 +125,10 @@ def is_async(function: object) -> bool:
 def is_stateful(target: object) -> bool:
     """Tell whether it is a class whose instances can be called; ``int`` and the like are functions that make values."""
     return inspect.isclass(target) and any("__call__" in vars(base) for base in target.__mro__)
+
+
+__all__ = [
+    "Columnar",
+    "Processor",
+    "upper",
+]

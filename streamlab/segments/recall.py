@@ -63,11 +63,13 @@ def recall(lines: Iterable[int], stages: Sequence[Stage], rows: Rows, paths: Pat
         for stage, after in zip(stages, afters, strict=True):
             for row in _span(stage.origin, line):
                 entry = paths.nodes[stage.ids[row]]
-                if row in stage.noted:
-                    hops += stage.noted[row]
-                elif entry.kind == "visit" and entry.processor in stage.names:
+                if entry.kind == "visit" and entry.processor in stage.names:
                     ends = [(paths.nodes[after.ids[end]], after.values[end]) for end in _span(stage.parents, row)]
-                    hops += _between(entry, stage.values[row], ends)
+                    recorded = list(stage.noted.get(row, ()))
+                    known = {hop.node for hop in recorded}
+                    more = [hop for hop in _between(entry, stage.values[row], ends) if hop.node not in known]
+                    # In the tree, a place has a higher number than those that lead to it.
+                    hops += sorted([*recorded, *more], key=lambda hop: hop.node) if more else recorded
         rows.hops[line] = hops
 
 
