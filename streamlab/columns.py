@@ -120,10 +120,11 @@ class Column(Sequence[Any]):
 
         if rows.dtype == np.bool_ and rows.all():
             return self
-        which = pl.Series(rows)
-        # Column by column, as a frame would plan a query first, which takes longer than the work.
-        take = pl.Series.filter if rows.dtype == np.bool_ else pl.Series.gather
-        return replace(self, frame=pl.DataFrame([take(series, which) for series in self.frame.iter_columns()]))
+        # Chosen for their speed: other ways to say the same have Polars plan a query first, which takes longer than the work.
+        if rows.dtype == np.bool_:
+            mask = pl.Series(rows)
+            return replace(self, frame=pl.DataFrame([series.filter(mask) for series in self.frame.iter_columns()]))
+        return replace(self, frame=self.frame[pl.Series(rows.astype(np.uint32))])
 
     def text(self, field: str | None = None) -> pl.Series:
         """Return the text that a processor works on: the values themselves, or one field of them.
@@ -154,17 +155,15 @@ class Column(Sequence[Any]):
             return replace(self, frame=series.alias(LINE).to_frame(), fields=False, sparse=False)
         return replace(self, frame=self.frame.with_columns(series.alias(field)))
 
-    def encoded(self) -> bytes | None:
+    def encoded(self) -> memoryview | None:
         """Return text as lines of UTF-8, each with its ``\\n``; ``None`` when it cannot be done column-wise."""
         import polars as pl
 
         series = self.frame.to_series() if not self.fields else json_text(self)
         if self.exchange is not None or series is None or series.dtype != pl.String or series.null_count():
             return None
-        if not len(series):
-            return b""
-        buffer = (series + "\n").to_arrow(compat_level=pl.CompatLevel.oldest()).buffers()[2]
-        return bytes(memoryview(buffer))
+        lines = (series + "\n").rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+        return memoryview(lines.buffers()[2] or b"")  # one text after the other, without a gap
 
 
 def json_text(column: Column) -> pl.Series | None:

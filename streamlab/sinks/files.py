@@ -73,7 +73,7 @@ class FileSink:
         except (OSError, ValueError) as error:
             raise SinkError(f"{self.name} could not be finished: {_reason(error)}") from error
 
-    def _write_all(self, data: bytes) -> None:
+    def _write_all(self, data: bytes | memoryview) -> None:
         file: Any = self._file.raw
         start = file.tell() if self._regular else 0
         try:
@@ -86,7 +86,7 @@ class FileSink:
             raise
 
 
-def write_all(file: Any, data: bytes) -> None:
+def write_all(file: Any, data: bytes | memoryview) -> None:
     """Write to a file without a buffer, which may take a part at a time, or for now nothing when it does not block."""
     left = memoryview(data)
     while left:

@@ -46,7 +46,7 @@ class StreamSink:
         data, refused = encoded(values, self._finish)
         try:
             if self._binary is None:  # a notebook's, or a StringIO: it takes text only, and not every text
-                self._stream.write(data.decode("utf-8", "replace"))
+                self._stream.write(bytes(data).decode("utf-8", "replace"))
             self._stream.flush()  # with bytes: what was printed before comes first
             if self._binary is not None:
                 write_all(self._binary, data)

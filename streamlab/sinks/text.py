@@ -46,7 +46,7 @@ def as_bytes(text: str) -> bytes:
 
 def encoded(
     values: Sequence[Any], finish: Callable[[str], str] | None = None
-) -> tuple[bytes, list[tuple[int, BaseException]]]:
+) -> tuple[bytes | memoryview, list[tuple[int, BaseException]]]:
     """Return values as lines of bytes, and what is refused of them, see `as_lines`; columns go the native way."""
     if isinstance(values, Column):
         data = values.encoded() if finish is None else None
