@@ -19,7 +19,13 @@ from typing import Any, Literal
 from streamlab.paths import EMIT, Fate, Target
 from streamlab.policy import Retry
 from streamlab.processors.columnar import Columnar, Expression
+from streamlab.processors.count import count, top
+from streamlab.processors.dedupe import dedupe
+from streamlab.processors.head import head
+from streamlab.processors.number import number
+from streamlab.processors.sample import sample
 from streamlab.processors.text import upper
+from streamlab.processors.throttle import throttle
 
 Kind = Literal["function", "stateful", "async", "columnar"]
 
@@ -130,5 +136,12 @@ def is_stateful(target: object) -> bool:
 __all__ = [
     "Columnar",
     "Processor",
+    "count",
+    "dedupe",
+    "head",
+    "number",
+    "sample",
+    "throttle",
+    "top",
     "upper",
 ]
