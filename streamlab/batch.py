@@ -108,6 +108,10 @@ class Rows:
     retried: dict[int, int] = field(default_factory=dict)
     retries: dict[str, int] = field(default_factory=dict)
 
+    def lines_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the indexes of the lines that rows came from."""
+        return rows if self.origin is None else self.origin[rows]
+
     def line_of(self, row: int) -> int:
         """Return the index of the line that a row came from."""
         return row if self.origin is None else int(self.origin[row])

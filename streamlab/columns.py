@@ -120,7 +120,7 @@ class Column(Sequence[Any]):
 
         if rows.dtype == np.bool_ and rows.all():
             return self
-        # Chosen for their speed: other ways to say the same have Polars plan a query first, which takes longer than the work.
+        # Other ways to say the same have Polars plan a query first, which takes longer than the work.
         if rows.dtype == np.bool_:
             mask = pl.Series(rows)
             return replace(self, frame=pl.DataFrame([series.filter(mask) for series in self.frame.iter_columns()]))

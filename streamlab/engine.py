@@ -39,16 +39,17 @@ class Engine:
         pipeline: the graph; checked here.
         host: clock, sleep and concurrency.
         observe_all: whether every line is observed, not only a sample.
+        parallel: whether plain functions run in the host's processes.
 
     Raises:
         PipelineError: the graph does not hold together, or a class cannot be instantiated.
     """
 
-    def __init__(self, pipeline: Pipeline, host: Host, *, observe_all: bool = False) -> None:
+    def __init__(self, pipeline: Pipeline, host: Host, *, observe_all: bool = False, parallel: bool = False) -> None:
         pipeline.check()
         self.pipeline = pipeline
         self._host = host
-        self._cuts = cut(pipeline)
+        self._cuts = cut(pipeline, parallel=parallel)
         self._sampler = None if observe_all else Sampler(columns=self.takes_columns)
         self._steps = {p.name: self._step(p.name) for part in self._cuts for p in part.processors}
         self._seconds = [0.0] * len(self._cuts)
@@ -79,6 +80,10 @@ class Engine:
             from streamlab.segments.concurrent import ConcurrentSegment
 
             return ConcurrentSegment(steps[0], *world)
+        if part.kind == "parallel":
+            from streamlab.segments.parallel import ParallelSegment
+
+            return ParallelSegment(steps, *world)
         from streamlab.segments.python import PythonSegment
 
         return PythonSegment(steps, *world)
@@ -87,6 +92,11 @@ class Engine:
     def takes_columns(self) -> bool:
         """Whether lines had better come as columns: its first processor is columnar."""
         return self._cuts[0].kind == "columnar"
+
+    @property
+    def parallel(self) -> bool:
+        """Whether a part of it runs in several processes."""
+        return any(part.kind == "parallel" for part in self._cuts)
 
     @property
     def concurrency(self) -> int:

@@ -6,8 +6,26 @@ one whose clock stands still.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
+
+
+class Crew(Protocol):
+    """Processes that each do what a `streamlab.segments.parallel.Station` does.
+
+    Attributes:
+        size: how many there are.
+    """
+
+    size: int
+
+    def births(self) -> Sequence[int]:
+        """Return how often each has been started, and replace those that have died."""
+        ...
+
+    def work(self, jobs: Sequence[bytes]) -> list[bytes | None]:
+        """Return the answers to at most ``size`` jobs, one a process; ``None`` where the process has died."""
+        ...
 
 
 class Host(Protocol):
@@ -31,6 +49,10 @@ class Host(Protocol):
 
     def within(self, seconds: float, call: Callable[[Any], Any], value: Any, what: str) -> Any:
         """Return ``call(value)``, or raise a `Refusal` of kind ``timeout`` that names ``what`` after ``seconds``."""
+        ...
+
+    def crew(self, setup: bytes) -> Crew:
+        """Return the processes for a segment, started when needed."""
         ...
 
     def gather(self, calls: Iterable[Callable[[], Awaitable[Any]]], limit: int) -> list[Any]:

@@ -16,7 +16,7 @@ A branch that fan-out makes beyond the value it came from hangs below a *fork* n
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final, Literal
@@ -196,6 +196,24 @@ class Paths:
         """Return the node below which values hang that ``processor`` gave at end of input."""
         key = ("flush", processor)
         return self.root.children.get(key) or self._grow(self.root, key, "flush", processor=processor)
+
+    def arrival(self, names: Sequence[str], key: Hashable) -> Node:
+        """Return the visit where branches arrive that went through ``names`` in another tree; one for each ``key``."""
+        node = self.root
+        for name in names[:-1]:
+            node = self.to(node, name)
+        return node.children.get(("arrival", key)) or self._grow(node, ("arrival", key), "visit", processor=names[-1])
+
+    def like(self, node: Node, other: Node) -> Node:
+        """Return the place that a branch reaches from ``node`` when it does what leads to ``other`` in another tree."""
+        if other.kind == "fork":
+            return self.fork(node)
+        if other.kind == "leaf":
+            return self.to(node, EMIT) if other.fate is Fate.EMITTED else self.end(node, other.fate, other.failure)
+        assert other.processor is not None
+        if other.failure is not None:
+            return self.divert(node, other.processor, other.failure)
+        return self.to(node, other.processor)
 
     def _grow(
         self,

@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from streamlab.errors import PipelineError
 from streamlab.paths import EMIT, Target
@@ -226,17 +226,56 @@ class Pipeline:
 
     # Running: the one door upward, see the import contracts in pyproject.toml
 
-    def run(self, source: Any, *, trace: TraceMode = False, trace_limit: int = 1000, output: Output = None) -> Run:
-        """Run over a source to its end, and return the finished run. The options are those of `streamlab.run.execute`."""
-        from streamlab.run import execute
+    def run(
+        self,
+        source: Any,
+        *,
+        trace: TraceMode = False,
+        trace_limit: int = 1000,
+        output: Output = None,
+        workers: int = 1,
+        isolation: Literal["thread", "process"] = "thread",
+    ) -> Run:
+        """Run over a source to its end, and return the finished run; it may have failed, see `Run.state`.
 
-        return execute(self, source, trace=trace, trace_limit=trace_limit, output=output)
+        Args:
+            source: a path, glob or folder, ``"-"`` for standard input, or any iterable of lines.
+            trace: ``False``, ``True`` (the last lines, failed and slow ones), ``"all"`` (path and fate of every line) or
+                ``"hops"`` (the last lines with every value on the way).
+            trace_limit: how many of the last lines to keep.
+            output: a path, a sink, or a function that is called with each output; by default the run keeps them.
+            workers: processes for plain functions. Worth it when a line takes them 10 µs or more; what a function keeps
+                to itself from line to line is then kept in each process apart.
+            isolation: ``"process"``: plain functions run in a process of their own even with one worker, so that a line
+                on which they crash or hang costs that line only.
 
-    def start(self, source: Any, *, trace: TraceMode = False, trace_limit: int = 1000, output: Output = None) -> Run:
-        """Start over a source in the background, and return the live run at once. Options as for `run`."""
-        from streamlab.run import launch
+        Raises:
+            PipelineError: the graph does not hold together.
+            SourceError: the source cannot be opened.
+            SinkError: the output cannot be opened.
+            KeyboardInterrupt: Ctrl-C; the run has been stopped.
+        """
+        from streamlab.run import Options, execute
 
-        return launch(self, source, trace=trace, trace_limit=trace_limit, output=output)
+        return execute(self, source, Options(trace, trace_limit, output, workers, isolation))
+
+    def start(
+        self,
+        source: Any,
+        *,
+        trace: TraceMode = False,
+        trace_limit: int = 1000,
+        output: Output = None,
+        workers: int = 1,
+        isolation: Literal["thread", "process"] = "thread",
+    ) -> Run:
+        """Start over a source in the background, and return the live run at once.
+
+        Arguments and errors are those of `run`. Without ``output`` the run keeps the last 10,000 outputs.
+        """
+        from streamlab.run import Options, launch
+
+        return launch(self, source, Options(trace, trace_limit, output, workers, isolation))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

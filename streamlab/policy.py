@@ -31,6 +31,10 @@ class Refusal(Exception):
         self.kind = kind
 
 
+class Exhausted(Refusal):
+    """The engine's reason to fail a value and to end the run: no later value could be processed either."""
+
+
 def kind_of(error: BaseException) -> str:
     """Return the failure kind of an exception: that of a `Refusal`, else ``"processing"``.
 

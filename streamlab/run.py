@@ -7,9 +7,10 @@ import operator
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from streamlab.engine import Engine
 from streamlab.errors import RunError, TraceError
@@ -39,6 +40,30 @@ DEAD_LETTERS = 10_000
 Output = str | Path | Sink | Callable[[Any], object] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a pipeline; see `Pipeline.run`.
+
+    Raises:
+        RunError: one of them is wrong.
+    """
+
+    trace: TraceMode = False
+    trace_limit: int = 1000
+    output: Output = None
+    workers: int = 1
+    isolation: Literal["thread", "process"] = "thread"
+
+    def __post_init__(self) -> None:
+        if not any(self.trace is mode or (isinstance(self.trace, str) and self.trace == mode) for mode in TRACE_MODES):
+            raise RunError(f"trace={self.trace!r}: use False, True, 'all' or 'hops'")
+        for name in ("trace_limit", "workers"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise RunError(f"{name}={getattr(self, name)!r}: it must be a whole number, at least 1")
+        if self.isolation not in ("thread", "process"):
+            raise RunError(f"isolation={self.isolation!r}: use 'thread' or 'process'")
+
+
 def run(
     source: Any = None,
     pipeline: Pipeline | None = None,
@@ -46,15 +71,19 @@ def run(
     trace: TraceMode = False,
     trace_limit: int = 1000,
     output: Output = None,
+    workers: int = 1,
+    isolation: Literal["thread", "process"] = "thread",
 ) -> Run:
     """Run a pipeline, by default the demo, over a source to its end, and return the finished run.
 
     Args:
         source: a path, glob or folder, ``"-"`` for standard input, or any iterable of lines; by default the demo's lines.
         pipeline: the pipeline.
-        trace: as for `execute`.
-        trace_limit: as for `execute`.
-        output: as for `execute`.
+        trace: as for `Pipeline.run`.
+        trace_limit: as for `Pipeline.run`.
+        output: as for `Pipeline.run`.
+        workers: as for `Pipeline.run`.
+        isolation: as for `Pipeline.run`.
 
     Example:
         >>> import streamlab
@@ -66,66 +95,40 @@ def run(
     """
     from streamlab.demo import LINES, demo
 
-    lines = LINES if source is None else source
-    return execute(demo if pipeline is None else pipeline, lines, trace=trace, trace_limit=trace_limit, output=output)
+    options = Options(trace, trace_limit, output, workers, isolation)
+    return execute(demo if pipeline is None else pipeline, LINES if source is None else source, options)
 
 
-def execute(
-    pipeline: Pipeline, source: Any, *, trace: TraceMode = False, trace_limit: int = 1000, output: Output = None
-) -> Run:
-    """Run a pipeline over a source to its end, and return the finished run; it may have failed, see `Run.state`.
-
-    Args:
-        pipeline: the graph.
-        source: a path, glob or folder, ``"-"`` for standard input, or any iterable of lines.
-        trace: ``False``, ``True`` (the last lines, failed and slow ones), ``"all"`` (path and fate of every line) or
-            ``"hops"`` (the last lines with every value on the way).
-        trace_limit: how many of the last lines to keep.
-        output: a path, a sink, or a function that is called with each output; by default the run keeps them.
-
-    Raises:
-        PipelineError: the graph does not hold together.
-        SourceError: the source cannot be opened.
-        SinkError: the output cannot be opened.
-        KeyboardInterrupt: Ctrl-C; the run has been stopped.
-    """
-    made, runner = _prepare(pipeline, source, False, trace, trace_limit, output)
+def execute(pipeline: Pipeline, source: Any, options: Options) -> Run:
+    """Do what `Pipeline.run` does."""
+    made, runner = _prepare(pipeline, source, options, live=False)
     runner.run()
     return made
 
 
-def launch(
-    pipeline: Pipeline, source: Any, *, trace: TraceMode = False, trace_limit: int = 1000, output: Output = None
-) -> Run:
-    """Start a pipeline over a source in the background, and return the live run at once.
-
-    Arguments and errors are those of `execute`. Without ``output`` the run keeps the last 10,000 outputs.
-    """
-    made, runner = _prepare(pipeline, source, True, trace, trace_limit, output)
+def launch(pipeline: Pipeline, source: Any, options: Options) -> Run:
+    """Do what `Pipeline.start` does."""
+    made, runner = _prepare(pipeline, source, options, live=True)
     runner.start()
     return made
 
 
-def _prepare(
-    pipeline: Pipeline, source: Any, live: bool, trace: TraceMode, trace_limit: int, output: Output
-) -> tuple[Run, Runner]:
+def _prepare(pipeline: Pipeline, source: Any, options: Options, *, live: bool) -> tuple[Run, Runner]:
     if not isinstance(pipeline, Pipeline):
         raise RunError(f"pipeline={pipeline!r} is a {type(pipeline).__name__}: pass a streamlab.Pipeline")
-    if not any(trace is mode or (isinstance(trace, str) and trace == mode) for mode in TRACE_MODES):
-        raise RunError(f"trace={trace!r}: use False, True, 'all' or 'hops'")
-    if not isinstance(trace_limit, int) or trace_limit < 1:
-        raise RunError(f"trace_limit={trace_limit!r}: it must be a whole number, at least 1")
     stopping = threading.Event()
-    host = LocalHost(stopping)
-    engine = Engine(pipeline, host, observe_all=trace == "hops")
+    host = LocalHost(stopping, options.workers)
+    processes = options.workers > 1 or options.isolation == "process"
+    engine = Engine(pipeline, host, observe_all=options.trace == "hops", parallel=processes)
     opened = open_source(source, max_line_bytes=pipeline.limits.max_line_bytes, columns=engine.takes_columns)
     try:
-        sink = Collect(LIVE_OUTPUTS if live else None) if output is None else open_sink(output)
+        sink = Collect(LIVE_OUTPUTS if live else None) if options.output is None else open_sink(options.output)
     except BaseException:
         opened.close()
         raise
-    keep = None if output is None and not live else DEAD_LETTERS
-    journal = Journal(Ledger(pipeline.entry.name), History(pipeline.processors), Traces(trace, trace_limit), Failures(keep))
+    keep = None if options.output is None and not live else DEAD_LETTERS
+    traces = Traces(options.trace, options.trace_limit)
+    journal = Journal(Ledger(pipeline.entry.name), History(pipeline.processors), traces, Failures(keep))
     runner = LocalRunner(engine, opened, sink, journal, host, stopping)
     return Run(pipeline, runner, sink), runner
 
@@ -381,4 +384,4 @@ class Run:
         return f"<p>{html.escape(repr(self))}</p>{shown.to_html(float_format='{:,.1f}'.format)}"
 
 
-__all__ = ["ENDED", "Output", "Run", "TraceMode", "execute", "launch", "run"]
+__all__ = ["ENDED", "Options", "Output", "Run", "TraceMode", "execute", "launch", "run"]

@@ -13,8 +13,24 @@ from streamlab.batch import Chunk, Rejected
 from streamlab.engine import Engine, Sampler
 from streamlab.metrics import Ledger
 from streamlab.paths import Totals
+from streamlab.segments.parallel import Station
 
 _loop = asyncio.Runner()
+
+
+class Stations:
+    """Two processes, without the processes."""
+
+    size = 2
+
+    def __init__(self, setup: bytes) -> None:
+        self._stations = [Station(setup, FakeHost()) for _ in range(self.size)]
+
+    def births(self) -> list[int]:
+        return [1] * self.size
+
+    def work(self, jobs: Sequence[bytes]) -> list[bytes | None]:
+        return [station.do(job) for station, job in zip(self._stations, jobs, strict=False)]
 
 
 class FakeHost:
@@ -39,6 +55,9 @@ class FakeHost:
     def within(self, seconds: float, call: Callable[[Any], Any], value: Any, what: str) -> Any:
         return call(value)
 
+    def crew(self, setup: bytes) -> Stations:
+        return Stations(setup)
+
     def gather(self, calls: Iterable[Callable[[], Awaitable[Any]]], limit: int) -> list[Any]:
         async def one_by_one() -> list[Any]:
             return [await call() for call in calls]
@@ -60,9 +79,9 @@ class Every(Sampler):
 class Driven:
     """What an engine made of lines, in the words of the reference; the ledger is checked after every batch."""
 
-    def __init__(self, pipeline: Pipeline, sampler: Sampler | None = None) -> None:
+    def __init__(self, pipeline: Pipeline, sampler: Sampler | None = None, *, parallel: bool = False) -> None:
         self.pipeline = pipeline
-        self.engine = Engine(pipeline, FakeHost(), observe_all=True)
+        self.engine = Engine(pipeline, FakeHost(), observe_all=True, parallel=parallel)
         self.engine._sampler = sampler
         self.ledger = Ledger(pipeline.entry.name)
         self.output: list[tuple[int | None, Any]] = []

@@ -99,6 +99,17 @@ def test_the_same_with_tiny_budgets(observed: str, plan: Plan, lines: list[str],
             one.stop()
 
 
+@pytest.mark.parametrize("observed", OBSERVED)
+@given(plan=plans(), lines=inputs(), sizes=SIZES)
+def test_the_same_in_several_processes(observed: str, plan: Plan, lines: list[str], sizes: list[int]) -> None:
+    """Functions that keep nothing to themselves, shared out among two processes, in stretches of a row."""
+    assume(not any("stumble" in repr(node.actions) for node in plan.nodes))  # these count their attempts
+    expected = reference_of(plan, lines)
+    with patch("streamlab.segments.parallel.STRETCH", 1):
+        driven = Driven(plan.build()[0], Every(OBSERVED[observed]), parallel=True).run(lines, sizes)
+    assert_same(driven, expected)
+
+
 @given(plan=plans(), lines=inputs(), sizes=SIZES)
 def test_visits_are_those_of_the_reference(plan: Plan, lines: list[str], sizes: list[int]) -> None:
     """With every line observed: who was visited, with which value, what came out, and whether it failed."""

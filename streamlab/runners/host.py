@@ -9,7 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from streamlab.policy import Refusal
+from streamlab.policy import Exhausted, Refusal
+from streamlab.runners.processes import Processes
 
 #: Hung threads that a run can bear; Python cannot kill one.
 MAX_ABANDONED = 8
@@ -20,10 +21,13 @@ class LocalHost:
 
     Args:
         stopping: set when the run is asked to stop: pauses between attempts end early.
+        workers: processes for segments that run in several.
     """
 
-    def __init__(self, stopping: threading.Event) -> None:
+    def __init__(self, stopping: threading.Event, workers: int = 1) -> None:
         self._stopping = stopping
+        self._workers = workers
+        self._crews: dict[bytes, Processes] = {}
         self._loop: asyncio.Runner | None = None
         self._caller: _Caller | None = None
         self._abandoned: list[_Caller] = []
@@ -49,7 +53,7 @@ class LocalHost:
         """
         self._abandoned = [caller for caller in self._abandoned if caller.hangs()]
         if len(self._abandoned) >= MAX_ABANDONED:
-            raise Refusal("worker_died", f"was not run: {MAX_ABANDONED} calls hang already, and threads cannot be killed")
+            raise Exhausted("worker_died", f"was not run: {MAX_ABANDONED} calls hang already, and threads cannot be killed")
         if self._caller is None:
             self._caller = _Caller()
         done, result, error = self._caller.call(call, value, seconds)
@@ -67,8 +71,20 @@ class LocalHost:
             self._loop = asyncio.Runner()
         return self._loop.run(_all(list(calls), limit))
 
+    def crew(self, setup: bytes) -> Processes:
+        """Return the processes for a segment, the same for the same setup."""
+        if setup not in self._crews:
+            self._crews[setup] = Processes(setup, self._workers)
+        return self._crews[setup]
+
+    def hangs(self) -> bool:
+        """Tell whether a call that was given up is still going on."""
+        return any(caller.hangs() for caller in self._abandoned)
+
     def close(self) -> None:
-        """End the event loop and the thread."""
+        """End the event loop, the thread and the processes."""
+        for crew in self._crews.values():
+            crew.close()
         if self._loop is not None:
             self._loop.close()
         if self._caller is not None:

@@ -24,6 +24,8 @@ from streamlab.sources.files import FileSource
 
 #: Seconds that a batch should take: short, so that nothing waits long for its neighbours, and pauses and stops come soon.
 BATCH_SECONDS = 0.010
+#: The same in several processes, which wait for each other at its end.
+PARALLEL_SECONDS = 0.100
 #: Lines of a batch, at the start and at most.
 FIRST_BATCH, MAX_BATCH = 1, 16_384
 #: The same of columns, where a batch costs more and a line less.
@@ -60,6 +62,7 @@ class LocalRunner:
         self._going = threading.Event()
         self._going.set()
         self._done = threading.Event()
+        self._seconds = PARALLEL_SECONDS if engine.parallel else BATCH_SECONDS
         self._most = MAX_COLUMN if engine.takes_columns else MAX_BATCH
         self._limit = max(FIRST_COLUMN if engine.takes_columns else FIRST_BATCH, engine.concurrency)
         self._began = self._ticked = host.clock()
@@ -257,9 +260,9 @@ class LocalRunner:
 
     def _adapt(self, lines: int, seconds: float) -> None:
         """Choose the size of the next batch: grow under load, shrink when a batch takes long."""
-        if seconds > 2 * BATCH_SECONDS:
-            self._limit = max(int(lines * BATCH_SECONDS / seconds), self._engine.concurrency, 1)
-        elif seconds < BATCH_SECONDS and lines >= self._limit:
+        if seconds > 2 * self._seconds:
+            self._limit = max(int(lines * self._seconds / seconds), self._engine.concurrency, 1)
+        elif seconds < self._seconds and lines >= self._limit:
             self._limit = min(self._limit * 2, self._most)
 
     def _tick(self, *, last: bool = False) -> None:

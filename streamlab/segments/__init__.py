@@ -2,7 +2,8 @@
 
 ``python``      functions and classes that follow each other, line by line, in one walk
 ``concurrent``  an async processor, many values at a time
-``columnar``    Polars expressions, over the whole column
+``columnar``    Polars expressions and built-ins, over the whole column
+``parallel``    functions that follow each other, in several processes, when a run has them
 
 A batch is a table of `Rows`, one a branch: the number of the path node where it stands, and its value. A segment takes the
 rows that stand at its processors and leaves each where it ended, or where another segment takes it on. Rows keep the
@@ -23,7 +24,7 @@ from streamlab.processors import Processor
 if TYPE_CHECKING:
     from streamlab.pipeline import Pipeline
 
-SegmentKind = Literal["python", "concurrent", "columnar"]
+SegmentKind = Literal["python", "concurrent", "columnar", "parallel"]
 
 
 class Stopped(Exception):
@@ -57,8 +58,8 @@ class Cut:
     processors: tuple[Processor, ...]
 
 
-def cut(pipeline: Pipeline) -> list[Cut]:
-    """Cut a pipeline into segments, in an order in which no value ever has to go back.
+def cut(pipeline: Pipeline, *, parallel: bool = False) -> list[Cut]:
+    """Cut a pipeline into segments, in an order in which no value ever has to go back; ``parallel`` for several processes.
 
     Within a segment a processor comes after those that lead to it. Processors in a loop belong together, and are walked
     line by line whatever their kinds, so that each still sees its values in input order. Of the rest, neighbours of one
@@ -71,6 +72,8 @@ def cut(pipeline: Pipeline) -> list[Cut]:
     for component in components:
         loop = len(component) > 1 or component[0] in graph[component[0]]
         own = "python" if loop else _segment_kind(pipeline.processors[component[0]])
+        if own == "python" and parallel and not any(_keeps(pipeline.processors[name]) for name in component):
+            own = "parallel"
         inside = set(component)
         before = [o for o, targets in graph.items() if o not in inside and inside.intersection(targets)]
         height = max((level[o] + (kinds[o] != own or own == "concurrent") for o in before), default=0)
@@ -82,6 +85,11 @@ def cut(pipeline: Pipeline) -> list[Cut]:
         groups.setdefault((level[name], kinds[name], alone), []).append(pipeline.processors[name])
     ordered = sorted(groups.values(), key=lambda members: level[members[0].name])
     return [Cut(kinds[members[0].name], tuple(members)) for members in ordered]
+
+
+def _keeps(processor: Processor) -> bool:
+    """Tell whether a processor keeps what it sees, so that all values must come to the same one."""
+    return processor.stateful or (processor.columnar is not None and processor.columnar.ordered)
 
 
 def _segment_kind(processor: Processor) -> SegmentKind:

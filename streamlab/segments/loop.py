@@ -90,7 +90,7 @@ class Loops:
         source = LoopSource(self._paths, processors, self._max_hops, shapes, bare, weights)
         text = source.write(nodes, paired)
         tags = {tag: sys.intern(tag) for tag in source.tags}
-        scope: dict[str, Any] = {"EMIT": EMIT, "own": tags.get}
+        scope: dict[str, Any] = {"__name__": __name__, "EMIT": EMIT, "own": tags.get}
         scope.update((source.tags[tag], own) for tag, own in tags.items())
         for name, step in self._steps.items():
             scope[source.call(name)] = step.call

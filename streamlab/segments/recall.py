@@ -64,7 +64,8 @@ def recall(lines: Iterable[int], stages: Sequence[Stage], rows: Rows, paths: Pat
             for row in _span(stage.origin, line):
                 entry = paths.nodes[stage.ids[row]]
                 if entry.kind == "visit" and entry.processor in stage.names:
-                    ends = [(paths.nodes[after.ids[end]], after.values[end]) for end in _span(stage.parents, row)]
+                    left = [end for end in _span(stage.parents, row) if end < len(after.ids)]  # a stop holds rows back
+                    ends = [(paths.nodes[after.ids[end]], after.values[end]) for end in left]
                     recorded = list(stage.noted.get(row, ()))
                     known = {hop.node for hop in recorded}
                     more = [hop for hop in _between(entry, stage.values[row], ends) if hop.node not in known]

@@ -16,7 +16,7 @@ from streamlab.batch import Hop, Rows
 from streamlab.failures import Failure, text_of, traceback_text
 from streamlab.host import Host
 from streamlab.paths import EMIT, Fate, Node, Paths, Target
-from streamlab.policy import Limits, Refusal, kind_of
+from streamlab.policy import Exhausted, Limits, Refusal, kind_of
 from streamlab.segments import Stopped
 from streamlab.segments.steps import Step, consume, copied
 
@@ -222,7 +222,7 @@ class Walk:
         self._problem = attempts, f"{failure.error}: {failure.message}"
         if handler is not None:
             return [(self.paths.divert(node, handler, kind), value)]
-        if rule == "stop" or kind == "worker_died":  # no later line could be run either
+        if rule == "stop" or isinstance(error, Exhausted):
             self.stopped = self.stopped or Stopped(failure, error)
         fate = Fate.FILTERED if rule == "skip" else Fate.DEAD_LETTER
         return [(self.paths.end(node, fate, kind), None)]

@@ -1,0 +1,333 @@
+"""The parallel segment: plain functions that follow each other, in several processes at once.
+
+The rows that stand at the segment are shared out among the processes of a `Crew`, in stretches; each process walks its
+stretch as the Python segment does, and what comes back is put together in the order in which it went out. Each process
+grows a path tree of its own, and tells of the places that are new in it; they are looked up in the tree of the batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlab.batch import Hop, Rows
+from streamlab.errors import PipelineError
+from streamlab.failures import Failure, text_of
+from streamlab.host import Crew, Host
+from streamlab.paths import Fate, Node, Paths
+from streamlab.policy import Limits, Refusal
+from streamlab.segments import Stopped
+from streamlab.segments.python import PythonSegment
+from streamlab.segments.steps import Step
+from streamlab.segments.walk import Walk
+
+#: Rows that are worth a process of their own.
+STRETCH = 8
+_generations = itertools.count()
+
+
+@dataclass(slots=True)
+class Job:
+    """A stretch of rows for one process.
+
+    Attributes:
+        generation: a new one makes the process begin a new tree.
+        arrivals: names on the way to the places that it does not know yet, by number of the path node.
+        ids: number of the path node of each row.
+        values: value of each row.
+        observed: rows to observe.
+    """
+
+    generation: int
+    arrivals: Mapping[int, Sequence[str]]
+    ids: Sequence[int]
+    values: Sequence[Any]
+    observed: Sequence[int]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came of a `Job`. Path nodes have the numbers of the process, rows those of the job.
+
+    Attributes:
+        arrived: the numbers of the places that were arrived at, by the numbers in the job.
+        grown: the places that are new since the last answer, each with the number of the one before it.
+        ids: path node of each row.
+        values: value of each row.
+        parents: the row of the job that each came from, never falling.
+        noted: visits that were recorded, by row of the job.
+        failures: what failed, with the row of the job as ``line_no``.
+        retried: additional attempts by row of the job.
+        retries: additional attempts by processor.
+        stopped: the failure that ends the run, and what was raised.
+    """
+
+    arrived: Mapping[int, int]
+    grown: Sequence[tuple[int, Node]]
+    ids: NDArray[np.integer[Any]]
+    values: Sequence[Any]
+    parents: NDArray[np.int64]
+    noted: Mapping[int, Sequence[Hop]]
+    failures: Sequence[Failure]
+    retried: Mapping[int, int]
+    retries: Mapping[str, int]
+    stopped: tuple[Failure, BaseException] | None
+
+
+class Station:
+    """The other end: does the jobs of one process.
+
+    Args:
+        setup: what `ParallelSegment` has packed for it.
+        host: clock, sleep and threads of the process.
+    """
+
+    def __init__(self, setup: bytes, host: Host) -> None:
+        processors, self._limits = pickle.loads(setup)
+        self._host = host
+        self._steps = [Step(processor, host, self._limits) for processor in processors]
+        self._begin(-1)
+
+    def _begin(self, generation: int) -> None:
+        self._generation = generation
+        self._paths = Paths()
+        self._arrivals: dict[int, Node] = {}
+        self._told = 1  # places; of the root nobody needs to be told
+        self._segment = PythonSegment(self._steps, self._paths, self._host, self._limits)
+
+    def do(self, packed: bytes) -> bytes:
+        """Do a job; takes and returns packed data."""
+        job: Job = pickle.loads(packed)
+        if job.generation != self._generation:
+            self._begin(job.generation)
+        for id, names in job.arrivals.items():
+            self._arrivals[id] = self._paths.arrival(names, id)
+        ids = np.array([self._arrivals[id].id for id in job.ids], dtype=np.int64)
+        rows = Rows([""] * len(ids), ids, job.values, observed=job.observed)
+        rows.together = int(ids[0]) if (ids == ids[0]).all() else None
+        stopped = None
+        try:
+            self._segment.advance(rows)
+        except Stopped as stop:
+            stopped = stop.failure, stop.cause
+        arrived = {id: node.id for id, node in self._arrivals.items() if id in job.arrivals}
+        grown = [(node.parent.id, bare(node)) for node in self._paths.nodes[self._told :] if node.parent is not None]
+        self._told = len(self._paths)
+        parents = np.arange(len(rows.ids), dtype=np.int64) if rows.parents is None else rows.parents
+        answer = Answer(
+            arrived, grown, rows.ids, rows.values, parents, rows.noted, rows.failures, rows.retried, rows.retries, stopped
+        )
+        return pack(answer) or pack(self._that_can_be_sent(answer)) or b""
+
+    def _that_can_be_sent(self, answer: Answer) -> Answer:
+        """Return an answer without values that cannot be pickled: those rows have failed."""
+        ids, values, failures = answer.ids.astype(np.int64), list(answer.values), list(answer.failures)
+        for row, value in enumerate(values):
+            if pack(value) is None:
+                node = self._paths.nodes[int(ids[row])]
+                assert node.parent is not None
+                dead = self._paths.end(node.parent, Fate.DEAD_LETTER, "processing")
+                ids[row], values[row] = dead.id, None
+                message = f"its result, of type {type(value).__name__}, cannot be sent from one process to another"
+                name, path = node.parent.processor, self._paths.text(dead.id)
+                at = int(answer.parents[row])
+                failures.append(Failure(at, self._host.now(), name, "processing", "TypeError", message, "", path=path))
+        grown = [(n.parent.id, bare(n)) for n in self._paths.nodes[self._told :] if n.parent is not None]
+        self._told = len(self._paths)
+        stopped = answer.stopped
+        if stopped is not None and pack(stopped) is None:
+            stopped = stopped[0], RuntimeError(text_of(stopped[1]))
+        noted = {row: hops for row, hops in answer.noted.items() if pack(hops) is not None}
+        whole = [*answer.grown, *grown]
+        return replace(answer, grown=whole, ids=ids, values=values, failures=failures, stopped=stopped, noted=noted)
+
+
+def bare(node: Node) -> Node:
+    """Return a place without its neighbours, to be sent."""
+    return Node(node.id, None, node.kind, node.processor, node.fate, node.failure)
+
+
+def pack(value: object) -> bytes | None:
+    """Return a value as bytes; ``None`` when it cannot be pickled."""
+    try:
+        return pickle.dumps(value, protocol=5)
+    except Exception:  # whatever the value's own code raises
+        return None
+
+
+class ParallelSegment:
+    """Shares the rows that stand at its processors out among processes."""
+
+    def __init__(self, steps: Sequence[Step], paths: Paths, host: Host, limits: Limits) -> None:
+        self._steps = {step.name: step for step in steps}
+        self.names = frozenset(self._steps)
+        self._paths = paths
+        self._host = host
+        self._limits = limits
+        self._generation = next(_generations)
+        self._crew: Crew | None = None
+        self._known: list[dict[int, Node]] = []  # of each process, the places of its tree by their numbers
+        self._told: list[set[int]] = []  # of each process, the arrivals that it knows
+        self._births: list[int] = []  # how often each process had been started when this was so
+
+    def advance(self, rows: Rows) -> None:
+        """Walk every row that stands here to where it ends or leaves."""
+        places = [id for id in np.unique(rows.ids).tolist() if self._paths.nodes[id].processor in self.names]
+        here = np.flatnonzero(np.isin(rows.ids, places))
+        if not len(here):
+            return
+        if self._crew is None:
+            self._crew = self._host.crew(self._setup())
+            self._known = [{} for _ in range(self._crew.size)]
+            self._told = [set() for _ in range(self._crew.size)]
+            self._births = [0] * self._crew.size
+        merged = _Merged(rows, here)
+        values = rows.values if isinstance(rows.values, list) else list(rows.values)
+        count = min(self._crew.size, max(1, len(here) // STRETCH))
+        stretches = [stretch for stretch in np.array_split(here, count) if len(stretch)]
+        while stretches:
+            now, stretches = stretches[: self._crew.size], stretches[self._crew.size :]
+            self._greet(self._crew)
+            jobs = [self._job(number, rows, values, stretch) for number, stretch in enumerate(now)]
+            for number, (stretch, packed) in enumerate(zip(now, self._crew.work(jobs), strict=True)):
+                if packed is not None:
+                    self._take_in(number, merged, stretch, pickle.loads(packed))
+                elif len(stretch) > 1:  # find the line to blame
+                    stretches += np.array_split(stretch, 2)
+                else:
+                    self._died(merged, rows, int(stretch[0]), values)
+        merged.write(self._paths)
+        if merged.stopped is not None:
+            raise merged.stopped
+
+    def _greet(self, crew: Crew) -> None:
+        """Forget what processes knew that have been replaced."""
+        for number, births in enumerate(crew.births()):
+            if births != self._births[number]:
+                self._births[number], self._known[number], self._told[number] = births, {}, set()
+
+    def _setup(self) -> bytes:
+        """Return what a process needs.
+
+        Raises:
+            PipelineError: a processor cannot be sent to another process.
+        """
+        import cloudpickle  # pickles functions of a notebook, too
+
+        for step in self._steps.values():
+            try:
+                cloudpickle.dumps(step.processor)
+            except Exception as error:
+                raise PipelineError(
+                    f"processor {step.name!r} cannot be sent to a worker process: {type(error).__name__}: {text_of(error)};"
+                    " take what it refers to (a connection, a lock, an open file) out of it, or run without workers="
+                ) from error
+        return cloudpickle.dumps(([step.processor for step in self._steps.values()], self._limits))  # type: ignore[no-any-return]
+
+    def _job(self, number: int, rows: Rows, values: Sequence[Any], stretch: NDArray[np.int64]) -> bytes:
+        ids = rows.ids[stretch].tolist()
+        fresh = set(ids) - self._told[number]
+        self._told[number] |= fresh
+        observed = np.flatnonzero(np.isin(rows.lines_of(stretch), np.asarray(rows.observed, dtype=np.int64))).tolist()
+        own = [values[row] for row in stretch.tolist()]
+        job = Job(self._generation, {id: self._paths.names(id) for id in fresh}, ids, own, observed)
+        packed = pack(job)
+        if packed is None:
+            own = [value if pack(value) is not None else Unsendable(type(value).__name__) for value in own]
+            packed = pickle.dumps(replace(job, values=own), protocol=5)
+        return packed
+
+    def _take_in(self, number: int, merged: _Merged, stretch: NDArray[np.int64], answer: Answer) -> None:
+        """Take in the answer of a process: its places become those of the batch's tree, its rows those of the batch."""
+        known = self._known[number]
+        for id, own in answer.arrived.items():
+            known[own] = self._paths.nodes[id]
+        for parent, node in answer.grown:
+            if node.id not in known and parent in known:  # others are on the way to an arrival
+                known[node.id] = self._paths.like(known[parent], node)
+        table = {id: known[id].id for id in np.unique(answer.ids).tolist()}
+        ids = np.array([table[id] for id in answer.ids.tolist()], dtype=np.int64)
+        for hops in answer.noted.values():
+            for hop in hops:
+                hop.node = known[hop.node].id
+        merged.add(stretch, ids, answer)
+
+    def _died(self, merged: _Merged, rows: Rows, row: int, values: Sequence[Any]) -> None:
+        """Settle a row whose process died of it."""
+        node = self._paths.nodes[int(rows.ids[row])]
+        step = self._steps[node.processor or ""]
+        walk = Walk(self._steps, self._paths, self._host, self._limits)
+        error = Refusal("worker_died", "or a processor behind it ended the process that ran it")
+        [(to, out)] = walk.settle(step, node, values[row], error, 1, 0)
+        walk.saw(step, node, values[row], [(to, out)], 0.0, 1, True, 0)
+        _, failure = walk.failures[0]
+        failure.line_no = 0
+        [(_, hops)] = walk.hops
+        stopped = None if walk.stopped is None else (walk.stopped.failure, walk.stopped.cause)
+        answer = Answer({}, (), np.array([to.id]), [out], np.zeros(1, np.int64), {0: hops}, [failure], {}, {}, stopped)
+        merged.add(np.array([row]), np.array([to.id]), answer)
+
+
+class Unsendable:
+    """Stands for a value that cannot be sent to another process; no processor can do anything with it."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"<a {self.kind}, which cannot be sent to another process>"
+
+
+class _Merged:
+    """Rows of a batch and what came of some of them, to be put together in order."""
+
+    def __init__(self, rows: Rows, here: NDArray[np.int64]) -> None:
+        self._rows = rows
+        others = np.setdiff1d(np.arange(len(rows.ids)), here, assume_unique=True)
+        self._ids = [np.asarray(rows.ids[others], dtype=np.int64)]
+        self._values: list[Any] = [rows.values[row] for row in others.tolist()]
+        self._parents = [others]
+        self.stopped: Stopped | None = None
+
+    def add(self, stretch: NDArray[np.int64], ids: NDArray[np.int64], answer: Answer) -> None:
+        """Take in what came of a stretch."""
+        rows = self._rows
+        self._ids.append(ids)
+        self._values += answer.values
+        self._parents.append(stretch[answer.parents])
+        for at, hops in answer.noted.items():
+            row = int(stretch[at])
+            rows.noted.setdefault(row, []).extend(hops)
+            rows.hops.setdefault(rows.line_of(row), []).extend(hops)
+        for failure in answer.failures:
+            assert failure.line_no is not None
+            row = int(stretch[failure.line_no])
+            failure.line_no = rows.line_of(row)
+            rows.failures.append(failure)
+        for at, more in answer.retried.items():
+            line = rows.line_of(int(stretch[at]))
+            rows.retried[line] = rows.retried.get(line, 0) + more
+        for name, more in answer.retries.items():
+            rows.retries[name] = rows.retries.get(name, 0) + more
+        if answer.stopped is not None and self.stopped is None:
+            self.stopped = Stopped(*answer.stopped)  # its failure is one of those above
+
+    def write(self, paths: Paths) -> None:
+        """Write the rows back, branches in place of the row that they came from."""
+        rows = self._rows
+        parents = np.concatenate(self._parents)
+        order = np.argsort(parents, kind="stable")
+        parents, values = parents[order], self._values
+        count = len(rows.ids)
+        rows.values = [values[at] for at in order.tolist()]
+        rows.ids, rows.together = np.concatenate(self._ids)[order], None
+        rows.failures.sort(key=lambda failure: -1 if failure.line_no is None else failure.line_no)
+        if len(parents) != count or (np.diff(parents) != 1).any():
+            rows.parents = parents
+            rows.origin = parents if rows.origin is None else rows.origin[parents]
