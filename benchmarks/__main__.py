@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.contenders import CONTENDERS, FILE_CONTENDERS, Contender, FileContender, loop
+from benchmarks.contenders import CONTENDERS, Contender, loop
 from benchmarks.corpus import corpus
 from benchmarks.latency import latency
 from benchmarks.measure import Timing, Trial, interleave
 from benchmarks.report import Report, as_text, save
+from benchmarks.workers import WORKERS, workers
+from benchmarks.works import WORKS, FileContender, Work
 
 WARM_UP_LINES = 2000
 LATENCY = "latency"
@@ -42,17 +44,31 @@ def _trial(contender: Contender, lines: list[str], expected: list[str]) -> Trial
     )
 
 
-def _file_trial(contender: FileContender, source: Path, count: int, expected: bytes) -> Trial:
-    """Prepare a contender that goes from file to file; each output is compared, then taken away."""
-    target = source.with_name(f"{contender.name}.out")
+def _file_trials(work: Work, chosen: Sequence[FileContender], count: int, folder: Path) -> list[Trial]:
+    """Prepare the contenders of a work that goes from file to file; each output is compared, then taken away."""
+    lines = work.lines(count)
+    sources: dict[int, tuple[Path, list[bytes]]] = {}
+    for share in {max(1, round(count * one.share)) for one in chosen}:
+        source = folder / f"{work.name}-{share}.log"
+        source.write_bytes(_encoded(lines[:share]))
+        target = source.with_suffix(".expected")
+        work.contenders[0].run(source, target)
+        sources[share] = source, target.read_bytes().splitlines(keepends=True)
+    trials = []
+    for one in chosen:
+        share = max(1, round(count * one.share))
+        source, expected = sources[share]
+        target = folder / f"{work.name}-{one.name}.out"
+        check = partial(_check_file, f"{work.name}: {one.name}", target, expected, one.ordered)
+        trials.append(Trial(f"{work.name}: {one.name}", share, partial(one.run, source, target), check))
+    return trials
 
-    def check(_: object) -> None:
-        written = target.read_bytes()
-        target.unlink()
-        if written != expected:
-            raise OutputDiffers(f"{contender.name} wrote {len(written):,} bytes that are not the ones of the loop")
 
-    return Trial(contender.name, count, partial(contender.run, source, target), check)
+def _check_file(name: str, target: Path, expected: list[bytes], ordered: bool, _: object) -> None:
+    written = target.read_bytes().splitlines(keepends=True)
+    target.unlink()
+    if written != expected and (ordered or sorted(written) != sorted(expected)):
+        raise OutputDiffers(f"{name} wrote {len(written):,} lines that are not the {len(expected):,} of the loop")
 
 
 def _say(text: str) -> None:
@@ -60,21 +76,22 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _measure(
-    lines: list[str], contenders: Sequence[Contender], files: Sequence[FileContender], rounds: int
-) -> dict[str, Timing]:
-    """Time all contenders, those in memory first."""
+def _measure(lines: list[str], contenders: Sequence[Contender], rounds: int) -> dict[str, Timing]:
+    """Time all contenders in memory."""
+    if not contenders:
+        return {}
     expected = loop(lines)
     trials = [_trial(contender, lines, expected) for contender in contenders]
-    timings = interleave(trials, rounds, lambda number: _say(f"in memory, round {number} of {rounds}"))
-    if not files:
-        return timings
+    return interleave(trials, rounds, lambda number: _say(f"in memory, round {number} of {rounds}"))
+
+
+def _measure_files(work: Work, chosen: Sequence[FileContender], count: int, rounds: int) -> dict[str, Timing]:
+    """Time the contenders of a work from file to file."""
+    if not chosen:
+        return {}
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "lines.log")
-        source.write_bytes(_encoded(lines))
-        wanted = _encoded(expected)
-        trials = [_file_trial(contender, source, len(lines), wanted) for contender in files]
-        return timings | interleave(trials, rounds, lambda number: _say(f"file to file, round {number} of {rounds}"))
+        trials = _file_trials(work, chosen, count, Path(folder))
+        return interleave(trials, rounds, lambda number: _say(f"{work.name}, file to file, round {number} of {rounds}"))
 
 
 def _encoded(lines: list[str]) -> bytes:
@@ -84,7 +101,8 @@ def _encoded(lines: list[str]) -> bytes:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    names = [contender.name for contender in (*CONTENDERS, *FILE_CONTENDERS)] + [LATENCY]
+    names = [one.name for one in CONTENDERS] + [f"{work.name}: {one.name}" for work in WORKS for one in work.contenders]
+    names += [LATENCY, WORKERS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast is streamlab, against what?")
     parser.add_argument("--lines", type=int, default=1_000_000, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="how many (default: %(default)s)")
@@ -103,27 +121,32 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _chosen(contenders: Sequence[C], only: tuple[str, ...]) -> list[C]:
+def _chosen(contenders: Sequence[C], only: tuple[str, ...], prefix: str = "") -> list[C]:
     """Return the contenders asked for, and before them the loop, the first, that they are compared with."""
-    chosen = [one for one in contenders[1:] if one.name.startswith(only)]
-    return [contenders[0], *chosen] if chosen or contenders[0].name.startswith(only) else []
+    chosen = [one for one in contenders[1:] if f"{prefix}{one.name}".startswith(only)]
+    return [contenders[0], *chosen] if chosen or f"{prefix}{contenders[0].name}".startswith(only) else []
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as a program; return the exit code."""
     options = _options(arguments)
     only = tuple(options.only or ("",))
-    wanted, files = _chosen(CONTENDERS, only), _chosen(FILE_CONTENDERS, only)
-    contenders = [one for one in wanted if one.installed]
-
+    wanted = _chosen(CONTENDERS, only)
     material = corpus(options.lines)
-    timings = _measure(material.lines, contenders, files, options.rounds)
-    delay = None
-    if LATENCY.startswith(only):
-        _say("latency")
-        delay = latency()
+    timings = _measure(material.lines, [one for one in wanted if one.installed], options.rounds)
     skipped = [one.name for one in wanted if not one.installed]
-    report = Report(options.lines, material.origin, options.rounds, timings, skipped, delay)
+    for work in WORKS:
+        chosen = _chosen(work.contenders, only, f"{work.name}: ")
+        skipped += [f"{work.name}: {one.name}" for one in chosen if not one.installed]
+        timings |= _measure_files(work, [one for one in chosen if one.installed], options.lines, options.rounds)
+    if WORKERS.startswith(only):
+        timings |= workers(options.lines // 20, options.rounds, _say)
+    delays = []
+    if LATENCY.startswith(only):
+        for rate in (100.0, 10_000.0):
+            _say(f"latency at {rate:,.0f} lines/s")
+            delays.append(latency(rate))
+    report = Report(options.lines, material.origin, options.rounds, timings, skipped, delays)
     print(as_text(report))
     print(f"\nsaved as benchmarks/results/{save(report).name}")
     return 0

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -50,15 +49,6 @@ class Contender:
         return not self.package or find_spec(self.package) is not None
 
 
-@dataclass(frozen=True)
-class FileContender:
-    """A way to do the work from a file to a file that is not there yet."""
-
-    name: str
-    run: Callable[[Path, Path], None]
-    about: str
-
-
 def start(line: str) -> tuple[str, str]:
     """Route on a substring."""
     return ("warn" if "error" in line else "end"), line
@@ -74,7 +64,7 @@ def end(line: str) -> str:
     return f"[{line}]"
 
 
-def _warn_if_told(routed: tuple[str, str]) -> str:
+def warn_if_told(routed: tuple[str, str]) -> str:
     """Do what `warn` does to values that go there, for engines without routes: one step that all values pass."""
     return warn(routed[1]) if routed[0] == "warn" else routed[1]
 
@@ -163,7 +153,7 @@ def bytewax_maps(lines: list[str]) -> list[str]:
     flow = import_module("bytewax.dataflow").Dataflow("bench")
     outputs: list[str] = []
     routed = operators.map("start", operators.input("lines", flow, _batches(lines)), start)
-    warned = operators.map("warn", routed, _warn_if_told)
+    warned = operators.map("warn", routed, warn_if_told)
     operators.output("outputs", operators.map("end", warned, end), testing.TestingSink(outputs))
     testing.run_main(flow)
     return outputs
@@ -199,28 +189,19 @@ def streamz(lines: list[str]) -> list[str]:
     """Run it in streamz: three maps in a row, which is faster there than two filters and a union."""
     source = import_module("streamz").Stream()
     outputs: list[str] = []
-    source.map(start).map(_warn_if_told).map(end).sink(outputs.append)
+    source.map(start).map(warn_if_told).map(end).sink(outputs.append)
     for line in lines:
         source.emit(line)
     return outputs
 
 
-def file_loop(source: Path, target: Path) -> None:
-    """Call the three functions in a hand-written loop from file to file."""
-    with (
-        source.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines,
-        target.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as out,
-    ):
-        for line in lines:
-            tag, value = start(line.removesuffix("\n"))
-            if tag == "warn":
-                value = warn(value)
-            out.write(end(value) + "\n")
-
-
-def file_streamlab(source: Path, target: Path) -> None:
-    """Run it in streamlab from file to file, metrics and traces on."""
-    pipeline().run(source, trace=True, output=target)
+def reactivex(lines: list[str]) -> list[str]:
+    """Run it in reactivex: three maps in a row."""
+    rx, operators = import_module("reactivex"), import_module("reactivex.operators")
+    outputs: list[str] = []
+    steps = (operators.map(start), operators.map(warn_if_told), operators.map(end))
+    rx.from_iterable(lines).pipe(*steps).subscribe(on_next=outputs.append)
+    return outputs
 
 
 CONTENDERS = (
@@ -231,9 +212,6 @@ CONTENDERS = (
     Contender("bytewax", bytewax_maps, "three maps in a row, batches of 1024 sliced", package="bytewax"),
     Contender("bytewax-branch", bytewax_branch, "branch and merge, sliced", package="bytewax", ordered=False),
     Contender("bytewax-testing", bytewax_testing, "branch and merge, TestingSource", package="bytewax", ordered=False),
+    Contender("reactivex", reactivex, "three maps in a row", package="reactivex"),
     Contender("streamz", streamz, "three maps in a row, a twentieth of the lines", package="streamz", share=0.05),
-)
-FILE_CONTENDERS = (
-    FileContender("file-loop", file_loop, "the loop, file to file"),
-    FileContender("file-streamlab", file_streamlab, "trace=True, file to file"),
 )

@@ -12,8 +12,14 @@ from benchmarks.measure import percentile
 
 @dataclass(frozen=True)
 class Latency:
-    """Times from the ``yield`` of a line to the call of the output function, in milliseconds."""
+    """Times from the ``yield`` of a line to the call of the output function, in milliseconds.
 
+    Attributes:
+        rate: lines a second.
+        lines: how many there were.
+    """
+
+    rate: float
     lines: int
     p50_ms: float
     p99_ms: float
@@ -43,4 +49,4 @@ def latency(rate: float = 100.0, seconds: float = 5.0) -> Latency:
     if numbers != list(range(count)):
         raise ValueError(f"latency: {len(outputs)} outputs for {count} lines, or not in order")
     times = [(out - into) * 1000 for into, out in zip(given, taken, strict=True)]
-    return Latency(count, percentile(times, 50), percentile(times, 99), max(times))
+    return Latency(rate, count, percentile(times, 50), percentile(times, 99), max(times))

@@ -1,0 +1,51 @@
+"""How much faster work that the processor is the limit of becomes with a second process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
+
+from benchmarks.contenders import KeepSink
+from benchmarks.measure import Timing, Trial, interleave
+from data.generate import lines as generated
+
+WORKERS = "workers"
+
+
+def heavy(line: str) -> str:
+    """Parse a line, derive a signature from it, and write it again: some tens of microseconds."""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return "broken"
+    fields["signature"] = hashlib.pbkdf2_hmac("sha256", line.encode(), b"salt", 40).hex()
+    return json.dumps(fields)
+
+
+def _in_streamlab(lines: list[str], count: int) -> list[str]:
+    from streamlab import Pipeline
+
+    sink = KeepSink()
+    done = Pipeline("heavy").add("heavy", heavy).run(lines, trace=True, workers=count, output=sink)
+    if done.state != "finished":
+        raise RuntimeError(f"streamlab: {done.exception}")
+    return sink.values
+
+
+def workers(count: int, rounds: int, say: Callable[[str], None]) -> dict[str, Timing]:
+    """Time one and two processes on ``count`` lines."""
+    lines = list(generated("json", count, 7))
+    expected = [heavy(line) for line in lines]
+
+    def check(outputs: list[str]) -> None:
+        if outputs != expected:
+            raise ValueError("workers: the outputs are not those of a plain loop")
+
+    trials = [
+        Trial("workers: loop", count, lambda: [heavy(line) for line in lines], check),
+        Trial("workers: 1", count, partial(_in_streamlab, lines, 1), check),
+        Trial("workers: 2", count, partial(_in_streamlab, lines, 2), check),
+    ]
+    return interleave(trials, rounds, lambda number: say(f"workers, round {number} of {rounds}"))
