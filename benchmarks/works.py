@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from streamlab import Pipeline
 
 BATCH = 1024
-ACCESS = r'^(?P<host>\S+) \S+ (?P<user>\S+) \[(?P<time>[^\]]+)\] "(?P<method>[A-Z]+) (?P<path>\S+)[^"]*" (?P<status>\d{3}) (?P<size>\S+)'
+ACCESS = (
+    r"^(?P<host>\S+) \S+ (?P<user>\S+) \[(?P<time>[^\]]+)\] "
+    r'"(?P<method>[A-Z]+) (?P<path>\S+)[^"]*" (?P<status>\d{3}) (?P<size>\S+)'
+)
 _ACCESS = re.compile(ACCESS)
 SLOW_MS = 20
 FIELDS = {"time": "str", "level": "str", "event": "str", "user": "str", "duration_ms": "int"}
@@ -278,7 +281,8 @@ def demo_mawk(source: Path, target: Path) -> None:
 
 def extract_mawk(source: Path, target: Path) -> None:
     """Do it in awk, by splitting at blanks rather than by the expression."""
-    program = "$9 ~ /^[45]/ { if (!($9 in n)) order[++k] = $9; n[$9]++ } END { for (i = 1; i <= k; i++) print order[i], n[order[i]] }"
+    count = "$9 ~ /^[45]/ { if (!($9 in n)) order[++k] = $9; n[$9]++ }"
+    program = count + " END { for (i = 1; i <= k; i++) print order[i], n[order[i]] }"
     _mawk(program, source, target)
 
 
