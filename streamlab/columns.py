@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 #: The column that text values are in.
 LINE = "line"
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_DEEP = 16  # levels of dicts and lists that become types; it takes Polars seconds where there are hundreds
 _PRIVATE_USE = range(0xF0000, 0x10F800, 0x800)
 
 
@@ -210,36 +212,76 @@ def columns_of(values: Sequence[Any]) -> Iterator[tuple[NDArray[np.int64], Colum
     if isinstance(values, Column):
         yield everything, values
         return
-    try:
-        yield everything, Column(pl.DataFrame({LINE: pl.Series(values, dtype=pl.String, strict=True)}))
-        return
-    except Exception:  # not all are text, or UTF-8; with odd objects Polars raises all kinds
-        likes: dict[Hashable, list[int]] = {}
-        for index, value in enumerate(values):
-            likes.setdefault(_signature(value), []).append(index)
+    if all(issubclass(kind, (str, NoneType)) for kind in set(map(type, values))):
+        try:
+            yield everything, Column(pl.DataFrame({LINE: pl.Series(values, dtype=pl.String, strict=True)}))
+            return
+        except UnicodeEncodeError:
+            pass
+    likes: dict[Hashable, list[int]] = {}
+    for index, value in enumerate(values):
+        likes.setdefault(_signature(value), []).append(index)
     for indexes in likes.values():
         yield from _alike([values[i] for i in indexes], everything[indexes])
 
 
 def _alike(values: list[Any], rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Column]]:
-    """Yield values of one signature as one column, or one each where Polars sees no common type."""
+    """Yield values of one signature as one column, or as several where Polars sees no common type."""
     import polars as pl
 
     exchange = Exchange.for_values(values)
     if exchange is not None:
         values = exchange.hide(values)
     try:
-        if isinstance(values[0], dict) and values[0]:
-            yield rows, Column(pl.DataFrame(values, infer_schema_length=None), fields=True, exchange=exchange)
-        else:
-            dtype = pl.String if isinstance(values[0], (str, type(None))) else None
-            yield rows, Column(pl.DataFrame({LINE: pl.Series(values, dtype=dtype, strict=True)}), exchange=exchange)
+        fields = isinstance(values[0], dict) and len(values[0]) > 0
+        frame = _frame(values) if fields else _series(LINE, values, _odd(values[0]), len(values) == 1).to_frame()
+        yield rows, Column(frame, fields, exchange=exchange)
     except Exception:
         if len(values) == 1:
             yield rows, Column(pl.DataFrame({LINE: pl.Series(values, dtype=pl.Object)}), exchange=exchange)
             return
-        for value, row in zip(values, rows, strict=True):
-            yield from _alike([value], np.array([row]))
+        middle = len(values) // 2
+        for half in (slice(None, middle), slice(middle, None)):
+            yield from _alike(values[half] if exchange is None else exchange.restore(values[half]), rows[half])
+
+
+def _frame(values: list[dict[Any, Any]]) -> pl.DataFrame:
+    """Return dicts of one signature as columns; what Polars has no type for stays Python objects, in its field.
+
+    Raises:
+        Exception: there are several dicts, and one of them has such a value.
+    """
+    import polars as pl
+
+    odd = {name for name, item in values[0].items() if _odd(item)}
+    try:
+        if not odd:
+            return pl.DataFrame(values, infer_schema_length=None)
+    except Exception:
+        if len(values) > 1:
+            raise
+    fields = {name: [value[name] for value in values] for name in values[0]}
+    return pl.DataFrame([_series(name, items, name in odd, len(values) == 1) for name, items in fields.items()])
+
+
+def _series(name: str, items: list[Any], odd: bool, alone: bool) -> pl.Series:
+    """Return the values of a field; as Python objects if they are odd, or if Polars has no type for the one that is."""
+    import polars as pl
+
+    if not odd:
+        try:
+            return pl.Series(name, items, dtype=pl.String if items[0] is None else None, strict=True)
+        except Exception:
+            if not alone:
+                raise
+    return pl.Series(name, items, dtype=pl.Object)
+
+
+def _odd(value: Any, depth: int = 0) -> bool:
+    """Tell whether Polars would change a value: a list of unlike values would become alike. Deep ones take it too long."""
+    if isinstance(value, list):
+        return depth > _DEEP or len(set(map(_signature, value))) > 1 or any(_odd(item, depth + 1) for item in value)
+    return isinstance(value, dict) and (depth > _DEEP or any(_odd(item, depth + 1) for item in value.values()))
 
 
 def _signature(value: Any) -> Hashable:

@@ -13,7 +13,7 @@ from streamlab.errors import PipelineError
 from streamlab.paths import EMIT, Target
 from streamlab.policy import ON_ERROR, Limits, Retry
 from streamlab.processors import Processor, is_async, kind_of
-from streamlab.processors.columnar import Columnar
+from streamlab.processors.columnar import Columnar, row_by_row
 
 if TYPE_CHECKING:
     from streamlab.run import Output, Run, TraceMode
@@ -337,24 +337,11 @@ def _check_expression(processor: Processor, here: str) -> None:
     """Refuse expressions whose result for a line would depend on the batch that it came in."""
     if processor.target.meta.has_multiple_outputs():
         raise PipelineError(f"{here}: the expression gives several columns; make one of them with pl.struct(...)")
-    if not _row_by_row(processor.target):
+    if not row_by_row(processor.target):
         raise PipelineError(
             f"{here}: the expression looks at other lines than its own ({processor.target}), so that its result would"
             " depend on the batch size; use a class to keep state from line to line"
         )
-
-
-def _row_by_row(expression: Any) -> bool:
-    """Tell whether Polars says that each row's result comes from this row alone; a Python function inside is believed."""
-    import polars as pl
-
-    meta = expression.meta
-    try:
-        return bool(
-            meta.is_literal() or (meta.is_row_separable() and (meta.is_length_preserving() or not meta.root_names()))
-        )
-    except pl.exceptions.PolarsError:
-        return True
 
 
 def _plain(target: Target) -> str | None:

@@ -1,12 +1,13 @@
 """Columnar processors: what they take and give, so that a batch goes through native code and is still accounted for.
 
 A processor written as a Polars expression is an `Expression`; the built-ins are the other classes with this shape, a
-concept a file. Add yours by deriving from `Columnar`: `apply` takes a `Column` and returns an `Outcome` of the same length.
+concept a file. Add yours by deriving from `Columnar`: `apply` takes a `Column` and returns an `Outcome` of the same length,
+or several when the results are of several kinds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,9 @@ class Outcome:
     problems: Mapping[int, BaseException] = field(default_factory=dict)
 
 
-Kernel = Callable[[Column], Outcome]
+#: What became of a column: one outcome, or several with the positions that each is of; together they are all of them.
+Outcomes = Outcome | Sequence[tuple[NDArray[np.int64], Outcome]]
+Kernel = Callable[[Column], Outcomes]
 
 
 class Columnar:
@@ -60,13 +63,26 @@ class Columnar:
         """
         return self.apply
 
-    def apply(self, column: Column) -> Outcome:
-        """Return what becomes of a column.
+    def apply(self, column: Column) -> Outcomes:
+        """Return what becomes of a column: several outcomes when the results do not fit into one.
 
         Raises:
             Exception: one of the values cannot be processed; it is then tried again with fewer, until that one is found.
         """
         raise NotImplementedError
+
+
+def row_by_row(expression: pl.Expr) -> bool:
+    """Tell whether Polars says that each row's result comes from this row alone; a Python function inside is believed."""
+    import polars as pl
+
+    meta = expression.meta
+    try:
+        return bool(
+            meta.is_literal() or (meta.is_row_separable() and (meta.is_length_preserving() or not meta.root_names()))
+        )
+    except pl.exceptions.PolarsError:
+        return True
 
 
 class Expression(Columnar):

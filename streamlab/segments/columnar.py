@@ -33,15 +33,17 @@ class Piece(NamedTuple):
     rows: NDArray[np.int64]
     column: Column
 
-    def part(self, which: NDArray[np.bool_] | slice) -> Piece:
+    def part(self, which: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Piece:
         """Return some of it."""
         if isinstance(which, slice):
             return Piece(self.rows[which], self.column[which])
         return Piece(self.rows[which], self.column.take(which))
 
 
-def evaluate(kernel: Kernel, column: Column, *, halves: bool = True) -> Iterator[tuple[slice, Outcome | BaseException]]:
-    """Yield the results of a kernel, in order; with ``halves``, an exception stands for one row."""
+def evaluate(
+    kernel: Kernel, column: Column, *, halves: bool = True
+) -> Iterator[tuple[slice | NDArray[np.int64], Outcome | BaseException]]:
+    """Yield the results of a kernel, with the rows that each is of; with ``halves``, an exception stands for one row."""
     waiting = [(0, len(column))]
     while waiting:
         first, end = waiting.pop()
@@ -56,7 +58,10 @@ def evaluate(kernel: Kernel, column: Column, *, halves: bool = True) -> Iterator
             else:
                 yield slice(first, end), error
             continue
-        yield slice(first, end), outcome
+        if isinstance(outcome, Outcome):
+            yield slice(first, end), outcome
+        else:
+            yield from ((first + positions, part) for positions, part in outcome)
 
 
 def in_order(pieces: Sequence[Piece]) -> Iterable[Piece]:
