@@ -18,14 +18,20 @@ from typing import Any, Literal
 
 from streamlab.paths import EMIT, Fate, Target
 from streamlab.policy import Retry
+from streamlab.processors.access_log import parse_access_log
 from streamlab.processors.columnar import Columnar, Expression
 from streamlab.processors.count import count, top
+from streamlab.processors.csv import parse_csv
 from streamlab.processors.dedupe import dedupe
+from streamlab.processors.extract import extract
 from streamlab.processors.head import head
+from streamlab.processors.logfmt import parse_logfmt
 from streamlab.processors.number import number
 from streamlab.processors.sample import sample
+from streamlab.processors.syslog import parse_syslog
 from streamlab.processors.text import upper
 from streamlab.processors.throttle import throttle
+from streamlab.processors.timestamp import parse_timestamp
 
 Kind = Literal["function", "stateful", "async", "columnar"]
 
@@ -138,8 +144,14 @@ __all__ = [
     "Processor",
     "count",
     "dedupe",
+    "extract",
     "head",
     "number",
+    "parse_access_log",
+    "parse_csv",
+    "parse_logfmt",
+    "parse_syslog",
+    "parse_timestamp",
     "sample",
     "throttle",
     "top",
