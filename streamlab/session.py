@@ -102,14 +102,16 @@ def perform(job: Job, terminal: Terminal) -> int:
         StreamlabError: it cannot begin.
     """
     with Signals() as signals:
-        sockets = _listen(job, terminal)
+        sockets: list[socket.socket] = []
+        if job.address is not None:  # before anything is read, so that a port which is taken costs nothing
+            from streamlab.views.dashboard import listen
+
+            sockets = listen(*job.address)
         dashboard: Dashboard | None = None
         try:
             run = job.pipeline.start(job.source, trace=job.trace, trace_limit=job.trace_limit, output=job.output)
-            if sockets and job.address:
-                from streamlab.views.dashboard import Dashboard
-
-                dashboard = Dashboard(run, host=job.address[0], sockets=sockets)
+            if job.address is not None:
+                dashboard = _dashboard(run, job.address[0], sockets, terminal)
             return _accompany(run, job, dashboard, signals, terminal)
         finally:
             for sock in sockets:
@@ -118,16 +120,14 @@ def perform(job: Job, terminal: Terminal) -> int:
                 dashboard.stop()
 
 
-def _listen(job: Job, terminal: Terminal) -> list[socket.socket]:
-    """Take the dashboard's port before anything is read, so that a port which is taken costs nothing."""
-    if job.address is None:
-        return []
+def _dashboard(run: Run, host: str, sockets: list[socket.socket], terminal: Terminal) -> Dashboard | None:
+    """Return the dashboard of a run; ``None`` when its packages are missing: the pipeline can do without."""
     try:
-        from streamlab.views.dashboard import listen
-    except DashboardError as error:  # its packages are missing: the pipeline can do without
+        from streamlab.views.dashboard import Dashboard
+    except DashboardError as error:
         terminal.note(f"streamlab: no dashboard: {error}; or say --no-dashboard")
-        return []
-    return listen(*job.address)
+        return None
+    return Dashboard(run, host=host, sockets=sockets)
 
 
 def _accompany(run: Run, job: Job, dashboard: Dashboard | None, signals: Signals, terminal: Terminal) -> int:
