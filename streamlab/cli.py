@@ -1,4 +1,7 @@
-"""The command line: ``streamlab [run] [SOURCE]...``. Data goes to standard output, all else to standard error."""
+"""The command line: ``streamlab [run] [SOURCE]...`` and ``streamlab validate PIPELINE...``.
+
+Data goes to standard output, all else to standard error.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from streamlab import __version__
 from streamlab.config import load_pipeline
 from streamlab.demo import LINES, demo
 from streamlab.errors import StreamlabError
+from streamlab.segments import cut
 from streamlab.session import INTERRUPTED, READER_GONE, Job, perform
+from streamlab.sinks.text import visible
 from streamlab.views.terminal import Terminal
 
 EXIT_CODES = """\b
@@ -33,6 +38,8 @@ Examples:
   streamlab --trace                             the built-in demo
   streamlab app.log --trace                     a file, traced, with the dashboard
   streamlab --pipeline logs.py 'logs/*.gz' --no-dashboard --output out.log
+  streamlab --pipeline logs.yaml app.log
+  streamlab validate logs.yaml
   journalctl -f | streamlab --pipeline app.pipelines:alerts"""
 
 #: Formats of ``--export-traces``, known before a long run rather than after it.
@@ -87,7 +94,7 @@ def commands() -> None:
 
 @commands.command(cls=OptionalMode, epilog=EXIT_CODES)
 @click.argument("source", nargs=-1)
-@click.option("--pipeline", metavar="WHERE", help="MODULE:NAME or FILE.py[:NAME]; by default the demo.")
+@click.option("--pipeline", metavar="WHERE", help="MODULE:NAME, FILE.py[:NAME] or FILE.yaml; by default the demo.")
 @click.option("--output", metavar="FILE", default="-", help="Write the output to a new file instead of standard output.")
 @click.option(
     "--trace",
@@ -149,6 +156,34 @@ def run(
         summary=lines is not LINES or pipeline is not None,
     )
     return perform(job, Terminal(quiet, data=output == "-"))
+
+
+@commands.command(epilog="Exit codes: 0, or 2 if there is something wrong.")
+@click.argument("pipeline", nargs=-1, required=True)
+@click.option("--mermaid", is_flag=True, help="Print the graph too, as a Mermaid flowchart; what else is said is a comment.")
+def validate(pipeline: tuple[str, ...], mermaid: bool) -> int:
+    """Check pipelines without running them.
+
+    PIPELINE is MODULE:NAME, FILE.py[:NAME] or FILE.yaml, as for --pipeline.
+    """
+    terminal, wrong = Terminal(), False
+    for where in pipeline:
+        try:
+            found = load_pipeline(where)
+            found.check()
+        except StreamlabError as error:
+            terminal.error(error)
+            wrong = True
+            continue
+        counts = f"{_several(len(found.processors), 'processor')}, {_several(len(cut(found)), 'segment')}"
+        click.echo(visible(f"{'%% ' if mermaid else ''}{where}: pipeline {found.name!r}: {counts}"))
+        if mermaid:
+            click.echo(found.mermaid())
+    return 2 if wrong else 0
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _source(given: Sequence[str]) -> Any:

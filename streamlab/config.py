@@ -1,37 +1,72 @@
-"""Finding what a user named in text: a pipeline in a module or in a file."""
+"""Pipelines by what a user calls them: in a Python module or file, or written as YAML.
+
+::
+
+    pipeline: logs
+    processors:
+      - name: start
+        use: route                      # a built-in, or MODULE:NAME, or ./FILE.py:NAME
+        with: {cases: {warn: warn}, default: end}
+      - name: warn
+        use: upper
+        to: end
+      - name: end
+        use: template
+        with: {text: "[{line}]"}
+
+``with`` is what the built-in is called with, and where it takes an expression, text in SQL; all other keys are options of
+`Pipeline.add`, and ``EMIT`` is the target that leaves the pipeline. Nothing in such a file is run but what ``use`` names.
+"""
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import importlib.util
+import inspect
 import os
-import sys
-import traceback
+from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
+from streamlab import processors
+from streamlab.document import Entry, read_document
 from streamlab.errors import PipelineError
+from streamlab.hints import hints_of
+from streamlab.modules import existing, look_in, module_of, split
+from streamlab.paths import EMIT
 from streamlab.pipeline import Pipeline, nearest
+from streamlab.policy import ON_ERROR, Retry
+from streamlab.processors import Columnar
+
+#: The built-ins by name.
+BUILTINS: dict[str, type[Columnar]] = {
+    name: found
+    for name in processors.__all__
+    if isinstance(found := getattr(processors, name), type) and issubclass(found, Columnar) and found is not Columnar
+}
+#: What a pipeline may be given in a file, and a processor.
+_LIMITS = tuple(name for name in inspect.signature(Pipeline).parameters if name != "name")
+_OPTIONS = tuple(name for name in inspect.signature(Pipeline.add).parameters if name not in ("self", "name", "target"))
 
 
 def load_pipeline(reference: str) -> Pipeline:
-    """Import and return a pipeline.
+    """Find and return a pipeline.
 
     Args:
-        reference: ``MODULE:NAME`` or ``FILE.py:NAME``; ``:NAME`` may be left out where there is only one.
+        reference: ``MODULE:NAME``, ``FILE.py:NAME`` or ``FILE.yaml``; ``:NAME`` may be left out where there is only one.
 
     Raises:
-        PipelineError: it cannot be imported, or it is no pipeline; the message says where and why.
+        PipelineError: it is not there, or is no pipeline; the message says where and why.
 
     >>> load_pipeline("streamlab.demo:demo")
     Pipeline('demo': start, warn, end)
     """
-    where, name = _split(reference)
-    if not where or not (name is None or name.isidentifier()):
-        raise PipelineError(f"{reference!r} names no pipeline: give MODULE:NAME or FILE.py:NAME")
+    where, name = split(reference)
     if where.endswith((".yaml", ".yml")):
-        raise PipelineError(f"{where}: pipelines written as YAML are not available yet; use a Python file")
-    module = _from_file(where) if where.endswith(".py") else _from_module(where)
+        if name is not None:
+            raise PipelineError(f"{reference}: a YAML file is one pipeline; leave :{name} out")
+        return read_pipeline(where)
+    if not where or not (name is None or name.isidentifier()):
+        raise PipelineError(f"{reference!r} names no pipeline: give MODULE:NAME, FILE.py:NAME or FILE.yaml")
+    module = module_of(where)
     found = {key: value for key, value in vars(module).items() if isinstance(value, Pipeline)}
     if name is None:
         return _only(where, found)
@@ -43,14 +78,6 @@ def load_pipeline(reference: str) -> Pipeline:
     raise PipelineError(f"{where}: there is no pipeline {name!r} in it{nearest(name, found) if found else ', nor another'}")
 
 
-def _split(reference: str) -> tuple[str, str | None]:
-    """Return file or module, and the name in it."""
-    if reference.endswith((".py", ".yaml", ".yml")):  # a colon in it belongs to the path, as after a drive
-        return reference, None
-    where, colon, name = reference.rpartition(":")
-    return (where, name) if colon else (reference, None)
-
-
 def _only(where: str, found: dict[str, Pipeline]) -> Pipeline:
     distinct = {id(pipeline): pipeline for pipeline in found.values()}
     if len(distinct) == 1:
@@ -60,54 +87,113 @@ def _only(where: str, found: dict[str, Pipeline]) -> Pipeline:
     raise PipelineError(f"{where}: there are several pipelines in it; say which: {where}:{'|'.join(found)}")
 
 
-def _from_file(path: str) -> ModuleType:
-    path = os.path.expanduser(path)
-    if not os.path.isfile(path):
-        folder, base = os.path.split(path)
-        there = os.listdir(folder or os.curdir) if os.path.isdir(folder or os.curdir) else []
-        near = difflib.get_close_matches(base, there, n=1)
-        raise PipelineError(
-            f"there is no file {path!r}{f'; did you mean {os.path.join(folder, near[0])!r}?' if near else ''}"
-        )
-    _look_in(os.path.dirname(os.path.abspath(path)))  # as Python does for a script: modules beside it can be imported
-    stem = os.path.splitext(os.path.basename(path))[0]
-    name = f"streamlab_pipeline_{stem}" if stem in sys.modules or not stem.isidentifier() else stem
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PipelineError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look a class's module up by its name
+def read_pipeline(path: str) -> Pipeline:
+    """Return the pipeline that is written in a YAML file.
+
+    Raises:
+        PipelineError: something in it is wrong; the message says what, and in which line.
+    """
+    path = existing(path)
+    document = read_document(path)
+    fields = document.fields(("pipeline", *_LIMITS, "processors"))
+    name = os.path.splitext(os.path.basename(path))[0]
+    if "pipeline" in fields:
+        name = fields["pipeline"].value("pipeline", str)
+    limits = {limit: fields[limit].value(limit, int) for limit in _LIMITS if limit in fields}
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise _failed(path, error) from error
-    return module
+        pipeline = Pipeline(name, **limits)
+    except PipelineError as error:
+        raise document.wrong(str(error)) from error
+    if "processors" not in fields:
+        raise document.wrong("there must be a key 'processors', with a list of them")
+    builder = _Builder(pipeline, os.path.dirname(path))
+    for entry in fields["processors"].items():
+        builder.add(entry)
+    builder.check()
+    if not pipeline.processors:
+        raise fields["processors"].wrong("there must be at least one processor")
+    return pipeline
 
 
-def _from_module(name: str) -> ModuleType:
-    _look_in(os.getcwd())  # "python -m streamlab" looks there, the installed command would not
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise _failed(name, error) from error  # it is there, what it imports is not
-        hint = f"; there is a file: {name}.py" if os.path.isfile(f"{name}.py") else ""
-        raise PipelineError(
-            f"there is no module {name!r} (from {os.getcwd()}){hint}; a file is given with its .py, as FILE.py:NAME"
-        ) from error
-    except (Exception, SystemExit) as error:
-        raise _failed(name, error) from error
+@dataclass(slots=True)
+class _Builder:
+    """A pipeline while it is read.
 
+    Attributes:
+        folder: where the file is, which is where the files are that it names.
+        modules: the Python modules that it names, each imported once.
+        places: for each processor the entries that say where its values go, by name of the key, and its own as ``""``.
+    """
 
-def _look_in(folder: str) -> None:
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    pipeline: Pipeline
+    folder: str
+    modules: dict[str, ModuleType] = field(default_factory=dict)
+    places: dict[str, dict[str, Entry]] = field(default_factory=dict)
 
+    def add(self, entry: Entry) -> None:
+        """Add a processor to the pipeline."""
+        named = entry.fields(("name", "use", "with", *_OPTIONS))
+        for key in ("name", "use"):
+            if key not in named:
+                raise entry.wrong(f"a processor must have a key {key!r}")
+        name = named["name"].value("name", str)
+        if name == EMIT.name:
+            raise named["name"].wrong("EMIT is where values leave the pipeline; give the processor another name")
+        fields = {key: found.named(f"processor {name!r}") for key, found in named.items()}
+        hints = hints_of(Pipeline.add)
+        options = {key: fields[key].value(key, hints[key]) for key in _OPTIONS if key in fields and key != "retry"}
+        if "retry" in fields:
+            options["retry"] = fields["retry"].calls(Retry, "retry", fields["retry"])
+        target = self._target(fields["use"], fields.get("with"))
+        try:
+            self.pipeline.add(name, target, **options)
+        except PipelineError as error:
+            raise entry.wrong(str(error)) from error
+        self.places[name] = {"": entry.named(f"processor {name!r}"), **fields}
 
-def _failed(where: str, error: BaseException) -> PipelineError:
-    """Return the error for a module that raised, with the last place in it that is the user's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith("<frozen") and f.filename != __file__]
-    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own and not isinstance(error, SyntaxError) else ""
-    return PipelineError(f"{where} cannot be imported: {type(error).__name__}: {error}{place}")
+    def _target(self, use: Entry, arguments: Entry | None) -> Any:
+        """Return what a processor runs."""
+        reference = use.value("use", str)
+        target = BUILTINS[reference] if reference in BUILTINS else self._python(use, reference)
+        if isinstance(target, type) and issubclass(target, Columnar):
+            return use.calls(target, reference, arguments)
+        if arguments is not None:
+            raise arguments.wrong(f"'with' is for built-ins, and {reference} is none")
+        return target
+
+    def _python(self, use: Entry, reference: str) -> Any:
+        """Return what is called so in a Python module, or in a file that is named from where this one is."""
+        where, name = split(reference)
+        if name is None or not where:
+            problem = nearest(reference, BUILTINS)
+            raise use.wrong(
+                f"there is no built-in {reference!r}{problem}; one of yours is named MODULE:NAME or ./FILE.py:NAME"
+            )
+        try:
+            module = self._module(where)
+        except PipelineError as error:
+            raise use.wrong(str(error)) from error
+        if not hasattr(module, name):
+            raise use.wrong(f"there is no {name!r} in {where}{nearest(name, (n for n in vars(module) if n[:1] != '_'))}")
+        return getattr(module, name)
+
+    def _module(self, where: str) -> ModuleType:
+        if where.endswith(".py"):
+            where = os.path.normpath(os.path.join(self.folder, os.path.expanduser(where)))
+        if where not in self.modules:
+            look_in(os.path.abspath(self.folder))
+            self.modules[where] = module_of(where)
+        return self.modules[where]
+
+    def check(self) -> None:
+        """Refuse ways that lead nowhere."""
+        known = self.pipeline.processors
+        for name, processor in known.items():
+            places = self.places[name]
+            for target in processor.to:
+                if target is not EMIT and target not in known:
+                    place = places.get("to") or places.get("with") or places[""]
+                    raise place.wrong(f"{target!r} is no processor{nearest(str(target), [*known, 'EMIT'])}")
+            if processor.on_error not in (*known, *ON_ERROR):
+                problem = nearest(processor.on_error, [*known, *ON_ERROR])
+                raise places["on_error"].wrong(f"on_error: {processor.on_error!r} is no processor{problem}")

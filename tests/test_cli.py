@@ -249,7 +249,7 @@ def test_a_pipeline_by_its_name(folder: Path, where: str) -> None:
         ("torn.py", "torn.py cannot be imported: SyntaxError"),
         ("json", "json: there is no pipeline in it"),
         ("dangling.py", "pipeline 'p', processor 'a': to='b' is no processor"),
-        ("logs.yaml", "pipelines written as YAML are not available yet"),
+        ("logs.yaml", "there is no file 'logs.yaml'"),
         (":", "':' names no pipeline"),
         ("a:b:c d", "'a:b:c d' names no pipeline"),
     ],
