@@ -144,12 +144,37 @@ class Column(Sequence[Any]):
 
     def field(self, field: str | None = None) -> pl.Series:
         """Return the values themselves, or one field of them; errors as for `text`."""
+        if self.empty and field is not None:
+            raise KeyError(f"no field {field!r}: the values have none")
         if self.fields != (field is not None):
             have = f"fields ({', '.join(self.frame.columns)}): name one with field=" if self.fields else "no fields"
             raise TypeError(f"the values have {have}" if self.fields else f"the values have no fields, and so no {field!r}")
         if field is not None and field not in self.frame.columns:
             raise KeyError(f"no field {field!r} among {', '.join(self.frame.columns)}")
         return self.frame[field or LINE]
+
+    @property
+    def empty(self) -> bool:
+        """Whether the values are dicts without any fields; these are in one column, as other values are."""
+        import polars as pl
+
+        return not self.fields and isinstance(self.frame.dtypes[0], pl.Struct)
+
+    def beside(self, texts: Sequence[str]) -> Column:
+        """Return the same values, with surrogates hidden so that none of them looks like a character of these texts."""
+        import polars as pl
+
+        exchange = self.exchange
+        if exchange is None or not any(exchange.block <= ord(c) < exchange.block + 0x800 for c in "".join(texts)):
+            return self
+        shown = [(exchange.restore(series.name), exchange.restore(series.to_list())) for series in self.frame.iter_columns()]
+        other = Exchange.for_values([*shown, [*texts, "\ud800"]])
+        assert other is not None
+        frame = [
+            pl.Series(other.hide(name), other.hide(items), dtype=series.dtype)
+            for series, (name, items) in zip(self.frame.iter_columns(), shown, strict=True)
+        ]
+        return replace(self, frame=pl.DataFrame(frame), exchange=other)
 
     def with_field(self, field: str | None, series: pl.Series) -> Column:
         """Return the values with others in their place, or in the place of one field of them."""

@@ -29,7 +29,7 @@ from streamlab.processors.logfmt import parse_logfmt
 from streamlab.processors.number import number
 from streamlab.processors.sample import sample
 from streamlab.processors.syslog import parse_syslog
-from streamlab.processors.text import upper
+from streamlab.processors.text import lower, replace, strip, template, upper
 from streamlab.processors.throttle import throttle
 from streamlab.processors.timestamp import parse_timestamp
 
@@ -146,13 +146,17 @@ __all__ = [
     "dedupe",
     "extract",
     "head",
+    "lower",
     "number",
     "parse_access_log",
     "parse_csv",
     "parse_logfmt",
     "parse_syslog",
     "parse_timestamp",
+    "replace",
     "sample",
+    "strip",
+    "template",
     "throttle",
     "top",
     "upper",

@@ -1,0 +1,92 @@
+"""Patterns: what is said of a text by a regular expression or an expression, checked when a processor is made."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from streamlab.processors.columnar import row_by_row
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: Where Polars goes on to say what the user did not write.
+_WHERE = "\n\nThis error occurred"
+_REFERENCE = re.compile(r"\$(?:\$|\{([^}]*)\}|(\w+))", re.ASCII)
+
+
+def check_text(what: str, text: object) -> None:
+    """Refuse what is no text, or none that Polars can hold.
+
+    Raises:
+        ValueError: it is not; ``what`` is how the message calls it.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"{what}={text!r} must be text, not {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what}={text!r} must be UTF-8, without surrogates") from None
+
+
+def check_regex(pattern: str) -> None:
+    """Refuse a regular expression that Rust's ``regex`` does not know.
+
+    >>> check_regex("(?=x)")
+    Traceback (most recent call last):
+    ValueError: ...
+
+    """
+    import polars as pl
+
+    check_text("pattern", pattern)
+    try:
+        pl.Series(["x"]).str.contains(pattern)
+    except pl.exceptions.ComputeError as error:
+        raise ValueError(
+            f"{pattern!r} is no regular expression of Rust's regex, which has no look-around and no back-references:"
+            f" {str(error).partition(_WHERE)[0]}"
+        ) from None
+
+
+def check_references(pattern: str, by: str) -> None:
+    """Refuse a replacement that names a group which the pattern does not have; it would be replaced by nothing."""
+    import polars as pl
+
+    names = [field.name for field in pl.Series(["x"]).str.extract_groups(pattern).dtype.fields]  # type: ignore[attr-defined]
+    known = {*names, *map(str, range(len(names) + 1))}
+    for found in _REFERENCE.finditer(by):
+        name = found[1] if found[1] is not None else found[2]
+        if name is not None and name not in known:
+            have = ", ".join(sorted(known))
+            raise ValueError(f"by={by!r}: the pattern has no group {name!r}, only {have}; write $$ for a dollar sign")
+
+
+def expression_of(what: str, given: Any) -> pl.Expr:
+    """Return a Polars expression that was given as such, or as SQL.
+
+    >>> print(expression_of("test", "ms > 100"))
+    [(col("ms")) > (dyn int: 100)]
+
+    Raises:
+        ValueError: it is neither, or it looks at other rows than its own; ``what`` is how the message calls it.
+    """
+    import polars as pl
+
+    if isinstance(given, str):
+        try:
+            expression = pl.sql_expr(given)
+        except pl.exceptions.PolarsError as error:
+            raise ValueError(f"{what}: {given!r} is no SQL expression that Polars knows: {error}") from None
+    elif isinstance(given, pl.Expr):
+        expression = given
+    else:
+        raise ValueError(f"{what}: {given!r} must be a Polars expression, or one as SQL text; pl.lit(...) for a constant")
+    if expression.meta.has_multiple_outputs():
+        raise ValueError(f"{what}: {given!s} gives several columns; make one of them with pl.struct(...)")
+    if not row_by_row(expression):
+        raise ValueError(
+            f"{what}: {given!s} looks at other lines than its own, so that its result would depend on the batch size;"
+            " use a class to keep state from line to line"
+        )
+    return expression
