@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.columns import Column
-from streamlab.processors.columnar import Columnar, Outcome
+from streamlab.processors.columnar import Columnar, Outcomes
 from streamlab.processors.parsed import parsed
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class parse_logfmt(Columnar):
 
     Args:
         fields: the keys to make fields, which are then there for every line, ``None`` if it has no such key; other keys
-            are dropped.
+            are dropped. ``None`` makes all keys fields, for each line its own, in the order in which they first come; lines
+            with the same keys are worked on together, so that this is slow when most lines have keys of their own.
         field: the field to work on, when values are dicts; the new fields take its place among the other ones.
 
     Raises:
@@ -61,10 +62,12 @@ class parse_logfmt(Columnar):
         [{'level': 'warn', 'msg': 'so hot', 'ms': None}]
     """
 
-    fields: Sequence[str]
+    fields: Sequence[str] | None = None
     field: str | None = None
 
     def __post_init__(self) -> None:
+        if self.fields is None:
+            return
         if isinstance(self.fields, str):
             raise ValueError(f"fields is {self.fields!r}; it must be a list of keys")
         object.__setattr__(self, "fields", tuple(self.fields))
@@ -74,13 +77,20 @@ class parse_logfmt(Columnar):
             if not re.fullmatch(f"{_WORD}+", key):
                 raise ValueError(f"{key!r} is no key: it is empty, or has white space, = or a double quote in it")
 
-    def apply(self, column: Column) -> Outcome:
+    def apply(self, column: Column) -> Outcomes:
         """Return what becomes of a column."""
         text = column.text(self.field)
         fine = text.str.contains(_PAIRS + r"+\z").fill_null(False)
         rows, pairs = _pairs(text.set(~fine, None))
-        fields = {key: _values_of(key, rows, pairs, len(text)) for key in self.fields}
-        return parsed(column, self.field, fields, ~fine.to_numpy(), _why)
+        if self.fields is not None:
+            fields = {key: _values_of(key, rows, pairs, len(text)) for key in self.fields}
+            return parsed(column, self.field, fields, ~fine.to_numpy(), _why)
+        outcomes = []
+        for positions, own in _alike(rows, pairs):
+            part = column.take(positions) if len(positions) < len(column) else column
+            failed = np.full(len(positions), not own)
+            outcomes.append((positions, parsed(part, self.field, own, failed, _why)))
+        return outcomes
 
 
 def _pairs(text: pl.Series) -> tuple[NDArray[np.int64], pl.Series]:
@@ -99,6 +109,22 @@ def _values_of(key: str, rows: NDArray[np.int64], pairs: pl.Series, count: int) 
     last[rows[found.to_numpy()]] = np.arange(len(found))
     values = _bare(pairs.gather(found).str.slice(len(key) + 1))
     return values.gather(pl.Series(last).replace(-1, None))
+
+
+def _alike(rows: NDArray[np.int64], pairs: pl.Series) -> Iterator[tuple[NDArray[np.int64], dict[str, pl.Series]]]:
+    """Yield the rows that have the same keys, with their values; those of no text have none."""
+    import polars as pl
+
+    halves = pairs.str.splitn("=", 2).struct.unnest()
+    values = _bare(halves["field_1"].fill_null(""))
+    start = np.searchsorted(rows, np.arange(rows[-1] + 1))  # where the pairs of each row begin
+    frame = pl.DataFrame({"row": rows, "keys": halves["field_0"]})
+    keys = frame.group_by("row", maintain_order=True).agg(pl.col("keys").str.join(" ", ignore_nulls=False))
+    for names, alike in keys.group_by("keys", maintain_order=True).agg("row").iter_rows():
+        positions = np.array(alike, dtype=np.int64)
+        found = names.split(" ") if names is not None else []
+        block = values.gather((start[positions] + np.arange(len(found))[:, None]).ravel())  # by key, then by row
+        yield positions, {name: block.slice(at * len(positions), len(positions)) for at, name in enumerate(found)}
 
 
 def _bare(values: pl.Series) -> pl.Series:

@@ -82,7 +82,8 @@ def parsed(
     else:
         frame = {LINE: text} if keep else {}
     problems = {row: ValueError(_message(column, text[row], why)) for row in np.flatnonzero(failed).tolist()}
-    return Outcome(replace(column, frame=pl.DataFrame({**frame, **fields}), fields=True), problems=problems)
+    whole = pl.DataFrame([series.alias(name) for name, series in {**frame, **fields}.items()])
+    return Outcome(replace(column, frame=whole, fields=True), problems=problems)
 
 
 def _message(column: Column, text: str | None, why: Callable[[str], str]) -> str:
