@@ -10,7 +10,7 @@ import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -18,6 +18,7 @@ from streamlab import __version__
 from streamlab.config import load_pipeline
 from streamlab.demo import LINES, demo
 from streamlab.errors import StreamlabError
+from streamlab.run import Options
 from streamlab.segments import cut
 from streamlab.session import INTERRUPTED, READER_GONE, Job, perform
 from streamlab.sinks.text import visible
@@ -114,6 +115,21 @@ def commands() -> None:
 @click.option(
     "--export-traces", metavar="FILE", help="Write the traces to a .csv, .jsonl or .parquet file; implies --trace."
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes for plain Python functions.",
+)
+@click.option(
+    "--isolation",
+    type=click.Choice(["thread", "process"]),
+    default="thread",
+    show_default=True,
+    help="process: what a function does to its process costs that line only.",
+)
 @click.option("--no-dashboard", is_flag=True, help="No dashboard: end when the input ends.")
 @click.option(
     "--port",
@@ -130,6 +146,8 @@ def run(
     trace: str | None,
     trace_limit: int,
     export_traces: str | None,
+    workers: int,
+    isolation: Literal["thread", "process"],
     no_dashboard: bool,
     port: int | None,
     host: str,
@@ -148,9 +166,13 @@ def run(
     job = Job(
         source=lines,
         pipeline=demo if pipeline is None else load_pipeline(pipeline),
-        output=output,
-        trace=MODES[trace or "on"] if trace or export_traces else False,
-        trace_limit=trace_limit,
+        options=Options(
+            trace=MODES[trace or "on"] if trace or export_traces else False,
+            trace_limit=trace_limit,
+            output=output,
+            workers=workers,
+            isolation=isolation,
+        ),
         export_traces=export_traces,
         address=None if no_dashboard else (host, port),
         summary=lines is not LINES or pipeline is not None,

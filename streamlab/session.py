@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamlab.errors import DashboardError, RunError, SinkError, StreamlabError
 from streamlab.pipeline import Pipeline
-from streamlab.run import ENDED, Run
+from streamlab.run import ENDED, Options, Run, launch
 from streamlab.views.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ class Job:
     Attributes:
         source: as for `Pipeline.start`.
         pipeline: the pipeline.
-        output: a path; ``-`` is standard output.
-        trace: the mode.
-        trace_limit: recent lines to keep.
+        options: how to run it; ``output`` is a path, ``-`` is standard output.
         export_traces: where to write the traces at the end.
         address: host and port of the dashboard; ``None`` for no dashboard.
         summary: whether to say at the end how it went.
@@ -47,9 +45,7 @@ class Job:
 
     source: Any
     pipeline: Pipeline
-    output: str
-    trace: Any
-    trace_limit: int
+    options: Options
     export_traces: str | None
     address: tuple[str, int | None] | None
     summary: bool
@@ -109,7 +105,7 @@ def perform(job: Job, terminal: Terminal) -> int:
             sockets = listen(*job.address)
         dashboard: Dashboard | None = None
         try:
-            run = job.pipeline.start(job.source, trace=job.trace, trace_limit=job.trace_limit, output=job.output)
+            run = launch(job.pipeline, job.source, job.options)
             if job.address is not None:
                 dashboard = _dashboard(run, job.address[0], sockets, terminal)
             return _accompany(run, job, dashboard, signals, terminal)
@@ -170,7 +166,7 @@ def _wait(run: Run, signals: Signals | None, seconds: float) -> bool:
 def _reader_gone(run: Run, job: Job) -> bool:
     """Tell whether the run failed because nobody reads standard output any more, and let go of it."""
     error = run.exception
-    if job.output != "-" or not isinstance(error, SinkError) or not isinstance(error.__cause__, BrokenPipeError):
+    if job.options.output != "-" or not isinstance(error, SinkError) or not isinstance(error.__cause__, BrokenPipeError):
         return False
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())  # else Python complains at exit, should something be in a buffer
