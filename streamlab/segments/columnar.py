@@ -64,12 +64,14 @@ def evaluate(
             yield from ((first + positions, part) for positions, part in outcome)
 
 
-def in_order(pieces: Sequence[Piece]) -> Iterable[Piece]:
-    """Return pieces as others whose rows follow each other: one, if their values fit together."""
+def united(pieces: Sequence[Piece], *, ordered: bool) -> Iterable[Piece]:
+    """Return pieces as one, if their values fit together; else, if ``ordered``, so that rows follow each other."""
     if len(pieces) < 2:
         return pieces
     whole = joined(pieces)
-    return [Piece(*whole)] if whole is not None else _runs(pieces)
+    if whole is not None:
+        return [Piece(*whole)]
+    return _runs(pieces) if ordered else pieces
 
 
 def _runs(pieces: Sequence[Piece]) -> Iterator[Piece]:
@@ -111,9 +113,8 @@ class ColumnarSegment:
         if not passage.waiting:
             return
         for name, step in self._steps.items():
-            pieces: Iterable[Piece] = passage.waiting.pop(name, [])
             assert step.kernel is not None
-            for piece in in_order(list(pieces)) if step.ordered else pieces:
+            for piece in united(passage.waiting.pop(name, []), ordered=step.ordered):
                 start = self._host.clock()
                 results = list(evaluate(step.kernel, piece.column, halves=not step.ordered))
                 seconds = self._host.clock() - start
@@ -195,24 +196,27 @@ class _Passage:
         if came.keep is not None:
             number = np.where(came.keep, number, -1)
         problems = dict(came.problems)
-        for id in _present(before):
+        present = _present(before)
+        for id in present:
             node = self.walk.paths.nodes[id]
             closed = node.hops >= self.walk.limits.max_hops
             places = [
                 NOWHERE if closed and target is not EMIT else self.walk.paths.to(node, target).id for target in step.ways
             ]
             places.append(self.walk.paths.end(node, step.processor.kept).id)  # which number -1 stands for
-            here = before == id
+            here = before == id if len(present) > 1 else slice(None)
             after[here] = np.array(places)[number[here]]
         for position in np.flatnonzero(after == NOWHERE).tolist():
             target = step.ways[number[position]]
             text = f"went through max_hops={self.walk.limits.max_hops} processors and on to {target!r}"
             problems.setdefault(position, Refusal("max_hops", text))
         failed = np.zeros(len(before), dtype=np.bool_)
-        failed[list(problems)] = True
         if problems:
+            failed[list(problems)] = True
             self._fail(step, piece, problems, seconds)
-        self.ids[piece.rows[~failed]] = after[~failed]
+            self.ids[piece.rows[~failed]] = after[~failed]
+        else:
+            self.ids[piece.rows] = after
         return failed
 
     def _fail(self, step: Step, piece: Piece, problems: dict[int, BaseException], seconds: float) -> None:
