@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors
+from streamlab.columns import Column
 from tests.builtins import GONE, Reference, assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 TEXTS = st.lists(st.sampled_from(["a", "b", "\udcff", ""]) | st.text(max_size=2), max_size=40)
-KEYS = st.sampled_from(["a", "b", "\udcff", "", None, 1, 1.0, 2])
+KEYS = st.sampled_from(["a", "b", "\udcff", "", None, 1, 1.0, 2, 0.0, -0.0])
 FIELDS = st.lists(st.fixed_dictionaries({"n": st.integers(0, 9)}, optional={"k": KEYS, "count": st.text()}), max_size=40)
 
 
@@ -77,6 +79,25 @@ def test_running_count_of_all(values: list[Any], fields: list[Any], sizes: list[
 @given(FIELDS, SIZES)
 def test_running_count_of_keys(values: list[dict[str, Any]], sizes: list[int]) -> None:
     assert_means(processors.count(by="k", running=True), so_far("k"), values, sizes)
+
+
+@pytest.mark.parametrize("kinds", [10, 100_000])
+def test_running_counts_of_many_keys(kinds: int) -> None:
+    keys = [str(n * 7919 % kinds) for n in range(200_000)]
+    count = so_far("k")
+    column = Column(pl.DataFrame({"k": keys}), fields=True)
+    came = processors.count(by="k", running=True).bind()(column)
+    assert came.column.to_list() == [count({"k": key}) for key in keys]
+
+
+def test_fields_that_are_missing_in_a_sparse_column() -> None:
+    column = Column(pl.DataFrame({"k": ["a", None, "a"], "n": [1, 2, None]}), fields=True, sparse=True)
+    came = processors.count(by="k", running=True).bind()(column)
+    assert list(came.problems) == [1]
+    assert came.column.to_list()[::2] == [{"k": "a", "n": 1, "count": 1}, {"k": "a", "count": 2}]
+    kernel: Any = processors.count(by="k").bind()
+    assert list(kernel(column).problems) == [1]
+    assert list(kernel.flush()) == [{"key": "a", "count": 2}]
 
 
 def test_what_is_counted_is_absorbed_and_what_is_left_goes_on() -> None:

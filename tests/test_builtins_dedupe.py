@@ -6,11 +6,13 @@ import math
 import time
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab import Pipeline, Run, processors
+from streamlab.columns import Column
 from tests.builtins import GONE, Reference, assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
@@ -60,6 +62,20 @@ def over(values: list[Any], by: str | None) -> Run:
 def test_what_is_no_number_is_equal_to_itself() -> None:
     run = over([{"k": math.nan}, {"k": 1.0}, {"k": math.nan}], "k")
     assert run.output["line_no"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("limit", [1, 10])
+def test_a_field_that_is_missing_in_a_sparse_column(limit: int) -> None:
+    """There nothing at all is no field; where all have the field it is a key as others are."""
+    frame = pl.DataFrame({"k": [None, "a", None, "b", "a"], "n": range(5)})
+    sparse = processors.dedupe("k", limit).bind()(Column(frame, fields=True, sparse=True))
+    assert {row: type(error) for row, error in sparse.problems.items()} == {0: KeyError, 2: KeyError}
+    assert sparse.keep is not None
+    assert sparse.keep[[1, 3, 4]].tolist() == [True, True, limit == 1]
+    dense = processors.dedupe("k").bind()(Column(frame, fields=True))
+    assert not dense.problems
+    assert dense.keep is not None
+    assert dense.keep.tolist() == [True, True, False, True, False]
 
 
 @pytest.mark.parametrize(

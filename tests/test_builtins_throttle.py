@@ -7,11 +7,13 @@ import math
 from collections import defaultdict
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors
+from streamlab.columns import Column, columns_of
 from streamlab.processors.throttle import WINDOWS
 from tests.builtins import GONE, Reference, assert_means
 
@@ -66,6 +68,29 @@ def test_throttle_of_keys(values: list[dict[str, Any]], sizes: list[int], limit:
     assert_means(processor, windows(limit, 1_000_000, "k"), values, sizes)
 
 
+@given(
+    st.lists(st.tuples(st.integers(-12, 12), st.sampled_from("ab")).map(lambda it: {"t": it[0], "k": it[1]}), min_size=15),
+    st.integers(1, 2),
+    st.sampled_from([1, 2.5]),
+)
+def test_keys_have_times_of_their_own(values: list[dict[str, Any]], limit: int, every: float) -> None:
+    for size in (1, len(values)):
+        processor = processors.throttle(limit, every, by="k", time="t")
+        assert_means(processor, windows(limit, int(every * 1e6), "k"), values, [size])
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_fields_that_are_missing_in_a_sparse_column(limit: int) -> None:
+    column = Column(pl.DataFrame({"t": [1, None, 1, 1], "k": ["a", "a", None, "a"]}), fields=True, sparse=True)
+    came = processors.throttle(limit, 1, by="k", time="t").bind()(column)
+    assert {row: str(error) for row, error in sorted(came.problems.items())} == {
+        1: "\"no field 't'; there are k\"",
+        2: "\"no field 'k'; there are t\"",
+    }
+    assert came.keep is not None
+    assert came.keep[[0, 3]].tolist() == [limit > 0] * 2
+
+
 @given(st.lists(st.floats(0, 12).map(lambda t: {"t": t}), min_size=20, max_size=60), st.integers(1, 3))
 def test_late_values_belong_to_their_own_windows(values: list[dict[str, Any]], limit: int) -> None:
     for size in (1, len(values)):
@@ -85,8 +110,6 @@ def test_throttle_of_datetimes(values: list[dict[str, Any]], sizes: list[int], e
 def test_state_does_not_grow_with_time() -> None:
     processor = processors.throttle(1, 1, by="k", time="t")
     kernel: Any = processor.bind()
-    from streamlab.columns import columns_of
-
     for start in range(0, 1000, 50):
         [(_, column)] = columns_of([{"k": n % 2, "t": start + n} for n in range(50)])
         kernel(column)

@@ -59,7 +59,7 @@ class _Head:
 
 
 class _HeadOfEach:
-    """How many values of each key went through."""
+    """How many values of each key came."""
 
     def __init__(self, n: int, by: str) -> None:
         self.n = n
@@ -71,6 +71,5 @@ class _HeadOfEach:
         keys = keys_of(column, self.by)
         gone = np.array([self.gone.get(key, 0) for key in keys.distinct], dtype=np.int64)
         keep = before(keys.codes) + keys.of_each(gone) < self.n
-        for key, count in zip(keys.distinct, (gone + keys.counts()).tolist(), strict=True):
-            self.gone[key] = min(count, self.n)
+        self.gone.update(zip(keys.distinct, (gone + keys.counts()).tolist(), strict=True))
         return Outcome(column, keep, problems=keys.problems)

@@ -107,7 +107,7 @@ def _codes(series: pl.Series) -> NDArray[np.int64]:
     if series.dtype == pl.Null:
         return np.zeros(len(series), dtype=np.int64)
     if series.dtype.is_float():
-        series = series + 0.0  # of two zeros makes one
+        series = series.set(series == 0, 0.0)  # of the two zeros one
     elif series.dtype in (pl.Categorical, pl.Enum):
         series = series.cast(pl.String)
     array = series.to_arrow(compat_level=pl.CompatLevel.oldest())
