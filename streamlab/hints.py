@@ -62,26 +62,32 @@ def fitted(value: Any, hint: Any) -> Any:
         if type(value) is hint or (hint is float and type(value) is int):
             return value
         raise TypeError(_NAMES[hint])
-    if not isinstance(origin, type) or (origin is tuple and of[1:] != (...,)):
-        return value
-    if issubclass(origin, Mapping):
-        if isinstance(value, dict):
-            return {fitted(key, of[0]): fitted(item, of[1]) for key, item in value.items()}
-        raise TypeError("a mapping")
-    if issubclass(origin, Iterable):
-        if isinstance(value, list):
-            return _all(value, of[0])
-        raise TypeError("a list")
     if origin is collections.abc.Callable:
         raise TypeError("a function")
-    return value
+    return _collected(value, origin, of) if isinstance(origin, type) and issubclass(origin, Iterable) else value
 
 
-def _all(values: list[Any], hint: Any) -> list[Any]:
+def _collected(value: Any, origin: type, of: tuple[Any, ...]) -> Any:
+    """Return a list or mapping with items as they are wanted."""
+    if issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            raise TypeError("a mapping")
+        keys, items = _all(value, of[0], "a mapping with each key"), _all(value.values(), of[1], "a mapping with each value")
+        return dict(zip(keys, items, strict=True))
+    if not isinstance(value, list):
+        raise TypeError("a list")
+    if origin is not tuple or of[1:] == (...,):
+        return _all(value, of[0], "a list with each item")
+    if len(value) != len(of):
+        raise TypeError(f"a list of {len(of)}")
+    return tuple(fitted(item, hint) for item, hint in zip(value, of, strict=True))
+
+
+def _all(values: Iterable[Any], hint: Any, what: str) -> list[Any]:
     try:
         return [fitted(value, hint) for value in values]
     except TypeError as error:
-        raise TypeError(f"a list with each item {error}") from None
+        raise TypeError(f"{what} {error}") from None
 
 
 def _is_open(hint: Any) -> bool:

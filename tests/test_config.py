@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import polars as pl
 import pytest
 
 from streamlab import EMIT, Pipeline, PipelineError, processors
@@ -135,6 +137,58 @@ def test_a_built_in_of_ones_own(folder: Path) -> None:
     assert outputs(pipeline, ["x"]) == ["x!"]
     with pytest.raises(PipelineError, match=re.escape("text must be text, not 5; in quotes it would be text: '5'")):
         load(folder, "processors: [{name: a, use: ./own.py:add, with: {text: 5}}]")
+
+
+def test_routes_and_expressions(folder: Path) -> None:
+    """EMIT is a target also in what a built-in is told; expressions are SQL."""
+    pipeline = load(
+        folder,
+        """
+        processors:
+          - name: start
+            use: route
+            with: {cases: {warn: loud, info: EMIT}, default: long}
+            to: [loud, EMIT, long]
+          - {name: loud, use: upper}
+          - name: long
+            use: route
+            with: {cases: [["length(line) > 5", EMIT], ["length(line) > 3", loud]], by: expression}
+        """,
+    )
+    assert pipeline.processors["start"].to == ("loud", EMIT, "long")
+    assert outputs(pipeline, ["info: a", "warn: b", "error c", "oops", "so"]) == ["info: a", "WARN: B", "error c", "OOPS"]
+
+
+@dataclass(frozen=True)
+class computed(processors.Columnar):
+    """A built-in whose arguments are of all kinds."""
+
+    what: Mapping[str, pl.Expr | int]
+    pairs: Sequence[tuple[str, float]] = ()
+    kind: Literal["a", "b"] = "a"
+    call: Callable[[str], str] | None = None
+
+
+def test_arguments_of_all_kinds(folder: Path) -> None:
+    use = f"processors: [{{name: a, use: '{__name__}:computed', with: %s}}]"
+
+    def of(arguments: str) -> Any:
+        return load(folder, use % arguments).processors["a"].target
+
+    made = of("{what: {x: a + 1, n: 2}, pairs: [[a, 1], [b, 2.5]], kind: b}")
+    assert str(made.what["x"]) == str(pl.sql_expr("a + 1"))
+    assert (made.what["n"], made.pairs, made.kind) == (2, [("a", 1), ("b", 2.5)], "b")
+    for arguments, said in [
+        ("{what: {x: a +}}", "what: 'a +' is no expression in SQL"),
+        ("{what: [x]}", "what must be a mapping, not a list"),
+        ("{what: {1: x}}", "what must be a mapping with each key text, not a mapping"),
+        ("{what: {x: [1]}}", "what must be a mapping with each value an expression, in SQL or a whole number"),
+        ("{what: {}, pairs: [[a]]}", "pairs must be a list with each item a list of 2, not a list"),
+        ("{what: {}, kind: c}", "kind must be 'a' or 'b', not 'c'"),
+        ("{what: {}, call: c}", "call must be null, not 'c'"),
+    ]:
+        with pytest.raises(PipelineError, match=re.escape(f"line 1, processor 'a': {said}")):
+            of(arguments)
 
 
 # What is wrong is told, with its line
