@@ -32,8 +32,8 @@ class parse_timestamp(Columnar):
     Args:
         field: the field to work on.
         format: how the text is written, as `chrono <https://docs.rs/chrono/latest/chrono/format/strftime/>`_ says it, which
-            Polars uses: ``"%d/%b/%Y:%H:%M:%S %z"``; fractions are ``%.f``, with their point. What it tells must have a
-            year. ``None`` for ISO 8601 in its extended format, and RFC 3339: ``2024-02-03``, ``2024-02-03T04:05``,
+            Polars uses: ``"%d/%b/%Y:%H:%M:%S %z"``; fractions are ``%.f``, with their point; ``%s`` takes no seconds before
+            1970. What it tells must have a year. ``None`` for ISO 8601 in its extended format, and RFC 3339: ``2024-02-03``, ``2024-02-03T04:05``,
             ``2024-02-03 04:05:06,789``, each with a time also with ``Z``, ``+01:00``, ``+0100`` or ``+01`` after it, and
             with fractions of one to nine digits.
         to: the field to write to; ``None`` for the same.
@@ -74,7 +74,7 @@ class parse_timestamp(Columnar):
             text = sample.dt.replace_time_zone("UTC").dt.strftime(self.format)
             [year] = text.str.to_datetime(self.format, time_unit="us").dt.year()
         except pl.exceptions.PolarsError as error:
-            raise ValueError(f"format {self.format!r} is not valid: {error}") from None
+            raise ValueError(f"format {self.format!r} is not valid: {str(error).splitlines()[0]}") from None
         if year != 2024:
             raise ValueError(f"format {self.format!r} does not tell the year")
 
