@@ -54,13 +54,11 @@ def keys_of(column: Column, by: str | None) -> Keys:
         TypeError: the values are dicts and no field is named, or they are no dicts and one is.
         KeyError: none of the values has that field.
     """
-    series = column.field() if by is None else field_of(column, by)
+    series = column.field(by)
     missing = np.zeros(len(series), dtype=np.bool_)
     if column.sparse and by is not None:
         missing = series.is_null().to_numpy()
-    problems: dict[int, BaseException] = {
-        row: KeyError(f"no field {by!r}; there are {', '.join(column[row])}") for row in np.flatnonzero(missing).tolist()
-    }
+    problems: dict[int, BaseException] = {row: KeyError(f"no field {by!r}") for row in np.flatnonzero(missing).tolist()}
     if series.dtype.is_nested() or series.dtype.is_object():
         return _one_by_one(column, series.to_list(), problems)
     codes = _codes(series)
@@ -70,13 +68,6 @@ def keys_of(column: Column, by: str | None) -> Keys:
     numbers[codes[first]] = np.arange(len(first))
     distinct = series.gather(first).to_list()
     return Keys(numbers[codes], [_alone(key, column) for key in distinct], problems)
-
-
-def field_of(column: Column, name: str) -> pl.Series:
-    """Return a field of the values; errors as for `keys_of`."""
-    if not column.fields and column[:1].to_list() == [{}]:
-        raise KeyError(f"no field {name!r} in a dict without any")
-    return column.field(name)
 
 
 def before(codes: NDArray[np.int64]) -> NDArray[np.int64]:

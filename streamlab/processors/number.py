@@ -49,7 +49,7 @@ class _Number:
         import polars as pl
 
         numbers = np.arange(self.next, self.next + len(column))
-        if column.fields or column[:1].to_list() == [{}]:
+        if column.fields or column.empty:
             numbered = with_numbers(column, self.field, numbers)
         else:
             numbered = column.with_field(None, pl.Series(numbers).cast(pl.String) + "\t" + column.text())
@@ -61,9 +61,10 @@ def with_numbers(column: Column, field: str, numbers: NDArray[np.int64]) -> Colu
     """Return values as dicts that have numbers in one field; what is no dict is in the field ``line``."""
     import polars as pl
 
+    column = column.beside([field])
     series = pl.Series(field, numbers, dtype=pl.Int64)
     if column.fields:
         return column.with_field(field, series)
-    if column[:1].to_list() == [{}]:
+    if column.empty:
         return Column(series.to_frame(), fields=True)
     return Column(column.frame.select(pl.all().alias(LINE)).with_columns(series), fields=True, exchange=column.exchange)

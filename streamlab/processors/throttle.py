@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamlab.columns import Column
 from streamlab.processors.columnar import Columnar, Kernel, Outcome
-from streamlab.processors.keys import Keys, before, field_of, keys_of
+from streamlab.processors.keys import Keys, before, keys_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -113,13 +113,13 @@ class _Throttle:
 
     def _windows(self, column: Column) -> tuple[NDArray[np.int64], dict[int, BaseException]]:
         """Return the window of each value, and what has none."""
-        times = field_of(column, self.time)
+        times = column.field(self.time)
         windows = _cut(times, self.every)
         known = times.dtype.is_temporal() or times.dtype.is_numeric()
         problems: dict[int, BaseException] = {}
         for row in np.flatnonzero(windows.is_null().to_numpy()).tolist():
             if column.sparse and times[row] is None:
-                problems[row] = KeyError(f"no field {self.time!r}; there are {', '.join(column[row])}")
+                problems[row] = KeyError(f"no field {self.time!r}")
             elif known and times[row] is not None:
                 problems[row] = ValueError(f"field {self.time!r} is no time: {times[row]}")
             else:
