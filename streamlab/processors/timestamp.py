@@ -33,9 +33,9 @@ class parse_timestamp(Columnar):
         field: the field to work on.
         format: how the text is written, as `chrono <https://docs.rs/chrono/latest/chrono/format/strftime/>`_ says it, which
             Polars uses: ``"%d/%b/%Y:%H:%M:%S %z"``; fractions are ``%.f``, with their point; ``%s`` takes no seconds before
-            1970. What it tells must have a year. ``None`` for ISO 8601 in its extended format, and RFC 3339: ``2024-02-03``, ``2024-02-03T04:05``,
-            ``2024-02-03 04:05:06,789``, each with a time also with ``Z``, ``+01:00``, ``+0100`` or ``+01`` after it, and
-            with fractions of one to nine digits.
+            1970. What it tells must have a year. ``None`` for ISO 8601 in its extended format, and RFC 3339:
+            ``2024-02-03``, ``2024-02-03T04:05``, ``2024-02-03 04:05:06,789``, each time also with ``Z``, ``+01:00``,
+            ``+0100`` or ``+01`` after it, and with fractions of one to nine digits.
         to: the field to write to; ``None`` for the same.
         zone: where times are from that do not say it: a name of the IANA time zone database.
 
