@@ -27,6 +27,7 @@ from streamlab.processors.extract import extract
 from streamlab.processors.head import head
 from streamlab.processors.logfmt import parse_logfmt
 from streamlab.processors.number import number
+from streamlab.processors.route import drop, keep, route
 from streamlab.processors.sample import sample
 from streamlab.processors.syslog import parse_syslog
 from streamlab.processors.text import lower, replace, strip, template, upper
@@ -144,8 +145,10 @@ __all__ = [
     "Processor",
     "count",
     "dedupe",
+    "drop",
     "extract",
     "head",
+    "keep",
     "lower",
     "number",
     "parse_access_log",
@@ -154,6 +157,7 @@ __all__ = [
     "parse_syslog",
     "parse_timestamp",
     "replace",
+    "route",
     "sample",
     "strip",
     "template",

@@ -7,8 +7,9 @@ or several when the results are of several kinds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from streamlab.paths import Fate, Target
 
 if TYPE_CHECKING:
     import polars as pl
+
+#: Fields without a type for which all combinations of types are tried.
+_UNTYPED = 4
 
 
 @dataclass(slots=True)
@@ -73,16 +77,54 @@ class Columnar:
 
 
 def row_by_row(expression: pl.Expr) -> bool:
-    """Tell whether Polars says that each row's result comes from this row alone; a Python function inside is believed."""
+    """Tell whether Polars says that each row's result comes from this row alone; a Python function inside is believed.
+
+    >>> import polars as pl
+    >>> row_by_row(pl.col("ms") > 100), row_by_row(pl.col("ms") > pl.col("ms").shift())
+    (True, False)
+    """
     import polars as pl
 
     meta = expression.meta
-    try:
-        return bool(
-            meta.is_literal() or (meta.is_row_separable() and (meta.is_length_preserving() or not meta.root_names()))
-        )
+    try:  # Polars answers for the outermost operation only
+        alone = meta.is_literal() or (meta.is_row_separable() and (meta.is_length_preserving() or not meta.root_names()))
     except pl.exceptions.PolarsError:
-        return True
+        alone = True
+    # What list.eval does with the elements of a list is done within a row.
+    return alone and all(row_by_row(part) for part in meta.pop() if "element()" not in str(part))
+
+
+def evaluated(expression: pl.Expr, column: Column) -> pl.Series:
+    """Return the results of an expression over the column ``line``, or over the fields: as many as there are values.
+
+    Where a field is ``None`` in all of the values nothing tells its type. So that the result for a value does not depend on
+    the other ones it is text, as beside text, and only if that does not fit what fits everything.
+
+    Raises:
+        Exception: what Polars raises.
+    """
+    import polars as pl
+
+    frame = column.frame
+    names = [name for name in dict.fromkeys(expression.meta.root_names()) if name in frame.columns and _untyped(frame[name])]
+    types: Iterable[tuple[Any, ...]] = product((pl.String, pl.Null), repeat=len(names))
+    if len(names) > _UNTYPED:
+        types = ((pl.String,) * len(names), (pl.Null,) * len(names))
+    first: BaseException | None = None
+    for dtypes in types:
+        typed = [pl.lit(None, dtype).alias(name) for name, dtype in zip(names, dtypes, strict=True)]
+        try:
+            return frame.with_columns(typed).with_columns(expression.alias(LINE))[LINE]
+        except Exception as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _untyped(series: pl.Series) -> bool:
+    import polars as pl
+
+    return series.dtype in (pl.String, pl.Null) and series.null_count() == len(series)
 
 
 class Expression(Columnar):
@@ -95,7 +137,7 @@ class Expression(Columnar):
         """Evaluate the expression."""
         import polars as pl
 
-        results = column.frame.with_columns(self._expression.alias(LINE))[LINE]
+        results = evaluated(self._expression, column)
         keep = results.is_not_null().to_numpy() if results.null_count() else None
         fields = results.dtype == pl.Struct
         frame = results.struct.unnest() if fields else results.to_frame()

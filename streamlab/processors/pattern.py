@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from streamlab.processors.columnar import row_by_row
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlab.columns import Column
+from streamlab.processors.columnar import evaluated, row_by_row
 
 if TYPE_CHECKING:
     import polars as pl
 
+#: What a pattern may be.
+By = Literal["contains", "matches", "equals", "expression"]
 #: Where Polars goes on to say what the user did not write.
 _WHERE = "\n\nThis error occurred"
 _REFERENCE = re.compile(r"\$(?:\$|\{([^}]*)\}|(\w+))", re.ASCII)
@@ -90,3 +97,56 @@ def expression_of(what: str, given: Any) -> pl.Expr:
             " use a class to keep state from line to line"
         )
     return expression
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Condition:
+    """What a value passes or does not; made by `condition_of`."""
+
+    pattern: str | pl.Expr
+    by: By
+    field: str | None
+
+    def __call__(self, column: Column) -> NDArray[np.bool_]:
+        """Return which values pass; what is missing does not.
+
+        Raises:
+            TypeError: it is about text, and the values are none, or the expression is neither true nor false.
+            KeyError: there is no such field.
+        """
+        import polars as pl
+
+        if not isinstance(self.pattern, str):
+            passed = evaluated(self.pattern, column)
+            if passed.dtype not in (pl.Boolean, pl.Null):
+                raise TypeError(f"{self.pattern!s} is {passed.dtype}, and must be true or false")
+            passed = passed.cast(pl.Boolean)
+        else:
+            text = column.beside([self.pattern]).text(self.field)
+            if self.by == "equals":
+                passed = text == self.pattern
+            else:
+                passed = text.str.contains(self.pattern, literal=self.by == "contains")
+        return passed.fill_null(False).to_numpy()
+
+
+def condition_of(pattern: Any, by: By, field: str | None) -> Condition:
+    """Return a condition, checked.
+
+    Raises:
+        ValueError: the pattern is wrong, there is no such kind of it, or an expression is to look at one field.
+
+    >>> import polars as pl
+    >>> condition_of("a", "contains", None)(Column(pl.DataFrame({"line": ["cat", "dog", None]}))).tolist()
+    [True, False, False]
+    """
+    if by not in get_args(By):
+        raise ValueError(f"by={by!r} must be {', '.join(map(repr, get_args(By)))}")
+    if by == "expression":
+        if field is not None:
+            raise ValueError(f"field={field!r} is not for expressions, which name their fields: {field} > 100, for example")
+        return Condition(expression_of("expression", pattern), by, None)
+    check_text("pattern", pattern)
+    if by == "matches":
+        check_regex(pattern)
+    return Condition(pattern, by, field)
