@@ -305,6 +305,13 @@ def test_a_laugh_does_not_take_all_memory(folder: Path) -> None:
         load(folder, "\n".join(levels))
 
 
+def test_the_file_in_the_samples() -> None:
+    lines = (ROOT / "data" / "sample.log").read_text(encoding="utf-8").splitlines()
+    loud = [line if line.startswith("info") else line.upper() for line in lines]
+    assert any(line not in lines for line in loud)
+    assert outputs(load_pipeline(str(ROOT / "data" / "logs.yaml")), lines) == [f"[{line}]" for line in loud]
+
+
 # The command line
 
 
