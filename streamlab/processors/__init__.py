@@ -24,7 +24,9 @@ from streamlab.processors.count import count, top
 from streamlab.processors.csv import parse_csv
 from streamlab.processors.dedupe import dedupe
 from streamlab.processors.extract import extract
+from streamlab.processors.fields import rename, select, with_fields
 from streamlab.processors.head import head
+from streamlab.processors.json import parse_json, to_json
 from streamlab.processors.logfmt import parse_logfmt
 from streamlab.processors.number import number
 from streamlab.processors.route import drop, keep, route
@@ -153,15 +155,20 @@ __all__ = [
     "number",
     "parse_access_log",
     "parse_csv",
+    "parse_json",
     "parse_logfmt",
     "parse_syslog",
     "parse_timestamp",
+    "rename",
     "replace",
     "route",
     "sample",
+    "select",
     "strip",
     "template",
     "throttle",
+    "to_json",
     "top",
     "upper",
+    "with_fields",
 ]
