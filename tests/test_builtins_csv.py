@@ -75,6 +75,26 @@ def test_of_a_field(values: list[dict[str, Any]], sizes: list[int]) -> None:
     assert_means(processors.parse_csv(["n", "f"], field="f"), added, values, sizes)
 
 
+def test_line_ends() -> None:
+    """At the end they are none of the text, in quotes they are; anywhere else they end what should go on."""
+    values = [
+        "a,b\r",
+        "a,b\n",
+        "a,\r\n",
+        "a,b\r\r",
+        "\ra,b",
+        "a\r,b",
+        'a,"b"\r',
+        'a,"b\r"',
+        'a,"b\n',
+        '"a\n",b\n',
+        "\n",
+        "a,b\nc",
+    ]
+    assert_means(processors.parse_csv(["a", "b"]), read(["a", "b"]), values, [3])
+    assert_means(processors.parse_csv(["a"], quote=None), read(["a"], quoting=csv.QUOTE_NONE), values, [3])
+
+
 def test_very_long_cells_and_many_of_them() -> None:
     long = ["x" * 2_000_000 + ",y", '"' + 'x"",' * 500_000 + '",y', '"' + "x" * 2_000_000, "x" * 2_000_000]
     assert_means(processors.parse_csv(["a", "b"]), read(["a", "b"]), long, [4])

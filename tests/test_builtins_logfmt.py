@@ -120,6 +120,26 @@ def test_of_a_field(values: list[dict[str, Any]], sizes: list[int]) -> None:
     assert_means(processors.parse_logfmt(["a", "f"], "f"), added, values, sizes)
 
 
+def test_escapes() -> None:
+    escapes = [chr(code) for code in range(0x20, 0x7F)]
+    escapes += [
+        "u00e9",
+        "uD83D\\uDE00",
+        "ud83d",
+        "ude00",
+        "ud83d\\u0041",
+        "ud83dx\\ude00",
+        "u00e",
+        "u00g0",
+        "\\u0041",
+        "é",
+        "\n",
+    ]
+    values = [f'a="<\\{escape}>"' for escape in escapes]
+    assert_means(processors.parse_logfmt(), read, values, [200])
+    assert_means(processors.parse_logfmt(["a"]), some(["a"]), values, [9])
+
+
 def test_keys_keep_their_order() -> None:
     lines = ["b=1 a=2", "a=1 b=2", "b=3 a=4 b=5"]
     output = Driven(Pipeline("p").add("it", processors.parse_logfmt())).run(lines, [3]).output
@@ -140,7 +160,17 @@ def test_very_long_values() -> None:
 
 @pytest.mark.parametrize(
     ("line", "position"),
-    [("a=b=c", 0), ("b =", 2), ('a="1"=', 5), ('a="1" b c"', 8), ('a="\\"', 0), ("", 0), (" \t", 2), ("é a=\\ =", 6)],
+    [
+        ("a=b=c", 0),
+        ("b =", 2),
+        ('a="1"=', 5),
+        ('a="1" b c"', 8),
+        ('a="\\"', 0),
+        ("", 0),
+        (" \t", 2),
+        ("é a=\\ =", 6),
+        ("\udcff = ", 2),
+    ],
 )
 def test_what_is_no_logfmt_fails_and_says_where(line: str, position: int) -> None:
     run = Pipeline("p").add("it", processors.parse_logfmt(["a"])).run([line])
