@@ -23,6 +23,7 @@ from streamlab.processors.columnar import Columnar, Expression
 from streamlab.processors.count import count, top
 from streamlab.processors.csv import parse_csv
 from streamlab.processors.dedupe import dedupe
+from streamlab.processors.digest import hash  # noqa: A004 - used as processors.hash
 from streamlab.processors.extract import extract
 from streamlab.processors.fields import rename, select, with_fields
 from streamlab.processors.head import head
@@ -149,6 +150,7 @@ __all__ = [
     "dedupe",
     "drop",
     "extract",
+    "hash",
     "head",
     "keep",
     "lower",
