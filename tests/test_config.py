@@ -185,6 +185,7 @@ def test_arguments_of_all_kinds(folder: Path) -> None:
         ("{what: {x: [1]}}", "what must be a mapping with each value an expression, in SQL or a whole number"),
         ("{what: {}, pairs: [[a]]}", "pairs must be a list with each item a list of 2, not a list"),
         ("{what: {}, kind: c}", "kind must be 'a' or 'b', not 'c'"),
+        ("{what: {}, kind: EMIT}", "kind must be 'a' or 'b', not 'EMIT'"),
         ("{what: {}, call: c}", "call must be null, not 'c'"),
     ]:
         with pytest.raises(PipelineError, match=re.escape(f"line 1, processor 'a': {said}")):
@@ -235,6 +236,7 @@ GOOD = "pipeline: logs\nprocessors:\n  - name: start\n    use: upper\n"
         (GOOD + "    timeout: 2 s", 5, "processor 'start': timeout must be a number or null, not '2 s'"),
         (GOOD + "    timeout: true", 5, "processor 'start': timeout must be a number or null, not true"),
         (GOOD + "    concurrency: 1.5", 5, "processor 'start': concurrency must be a whole number, not 1.5"),
+        (GOOD + "    concurrency: true", 5, "processor 'start': concurrency must be a whole number, not true"),
         (GOOD + "    retry: 3", 5, "processor 'start': here should be a mapping, with keys and values, not 3"),
         (
             GOOD + "    retry:\n      maximum_attempt: 3",
@@ -274,6 +276,7 @@ GOOD = "pipeline: logs\nprocessors:\n  - name: start\n    use: upper\n"
         ("max_hops: 0\n" + GOOD, 1, "max_hops is 0; it must be a whole number, at least 1"),
         ("a: &a [*a]\nprocessors: []", 1, "there is no key 'a' here"),
         (GOOD + "    with: {field: &a [*a]}", 5, "found unconstructable recursive node"),
+        (GOOD + f"    with: {{field: {'[' * 300}{']' * 300}}}", 5, "this cannot be read: maximum recursion depth"),
         ("[" * 5000, None, "there are too many levels in it"),
         ("a: \x01", None, "this is no YAML that can be read"),
     ],
