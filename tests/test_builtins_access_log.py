@@ -130,6 +130,13 @@ def test_the_example_of_apache() -> None:
     assert_means(processors.parse_access_log(), answers.__getitem__, list(answers), [2])
 
 
+def test_edges() -> None:
+    sizes = [EXAMPLE.replace("2326", size) for size in ("9" * 18, "9" * 19, "0" * 18, "1" + "0" * 18, "-0", "+1", "١", "")]
+    times = [EXAMPLE.replace("10/Oct", time) for time in ("[", "]", "[]", "é", '"')]
+    agents = [f'{EXAMPLE} "{one}" "{two}"' for one in ("", "-", "\\", '\\"', "--") for two in ("", "-", "\\\\", '"', '\\"')]
+    assert_means(processors.parse_access_log(), read, sizes + times + agents, [5])
+
+
 def test_very_long_lines() -> None:
     long = "x" * 1_000_000
     values = [

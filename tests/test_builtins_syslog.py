@@ -235,6 +235,17 @@ def test_real_files(name: str, without_app: int) -> None:
     assert run.output["app"].isna().sum() == without_app
 
 
+def test_structured_data() -> None:
+    """RFC 5424, section 6.3.3: quotes, backslashes and closing brackets in a value have a backslash before them."""
+    values = ["x", 'x"', "x]", "x\\]", "x\\", "x\\\\", 'x\\"', "\\n", "é", "", "x\n", "]["]
+    texts = [f'<13>1 - - - - - [a b="{value}"]{after}' for value in values for after in ("", " m", "m", "[c]", "\n")]
+    texts += [
+        f"<13>1 - - - - - {data} m"
+        for data in ("[a  b]", '[a b = ""]', "[é]", "[a=]", "[a]-", "[]", "[a", '[a b="" ]', "--")
+    ]
+    assert_means(processors.parse_syslog(), read_or_fail, texts, [7])
+
+
 def test_very_long_messages() -> None:
     long = "x" * 2_000_000
     values = [

@@ -50,10 +50,10 @@ def iso(zone: str) -> Any:
     return read
 
 
-WHEN = st.datetimes(timezones=st.none()) | st.datetimes(datetime(1900, 1, 1), datetime(2037, 12, 31))
+#: Later than 2099 Polars knows no daylight saving.
 CLOCKS = st.builds(
     lambda d, t, shape, end: shape.format(d=d, t=t, f=f"{t.microsecond:06}") + end,
-    st.dates() | st.dates(date(2020, 1, 1), date(2026, 1, 1)),
+    st.dates(max_value=date(2099, 12, 30)) | st.dates(date(2020, 1, 1), date(2026, 1, 1)),
     st.times() | st.builds(time, st.integers(1, 3), st.integers(0, 59)),
     st.sampled_from(
         ["{d}T{t:%H:%M:%S}", "{d} {t:%H:%M}", "{d}T{t:%H:%M:%S}.{f}", "{d} {t:%H:%M:%S},{f}987", "{d}T{t:%H:%M:%S}.7"]
@@ -120,6 +120,23 @@ def test_what_python_sees_is_aware_and_in_utc() -> None:
     for number, value in Driven(pipeline).run(["2024-01-01T00:00+01:00", "2024-01-01"], [2]).output:
         assert value["at"].utcoffset() == timedelta(0) and value["at"].tzinfo == ZoneInfo("UTC")
         assert value["at"] == datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=1 - (number or 0))))
+
+
+def test_when_clocks_change() -> None:
+    """A time that is there twice is the first of both, and one that is not there at all fails."""
+    values = [
+        {"at": f"2024-{day}T0{hour}:30:00{end}"} for day in ("03-31", "10-27") for hour in range(5) for end in ("", "+01")
+    ]
+    berlin = processors.parse_timestamp("at", zone="Europe/Berlin")
+    assert_means(berlin, iso("Europe/Berlin"), values, [3])
+    twice = datetime(2024, 10, 27, 0, 30, tzinfo=UTC)
+    assert_means(berlin, lambda _: {"at": twice}, [{"at": "2024-10-27T02:30"}], [1])
+    assert_means(
+        processors.parse_timestamp("at", "%F %H%M", zone="Europe/Berlin"),
+        lambda _: {"at": twice},
+        [{"at": "2024-10-27 0230"}],
+        [1],
+    )
 
 
 @given(VALUES, SIZES)

@@ -37,7 +37,8 @@ class parse_timestamp(Columnar):
             ``2024-02-03``, ``2024-02-03T04:05``, ``2024-02-03 04:05:06,789``, each time also with ``Z``, ``+01:00``,
             ``+0100`` or ``+01`` after it, and with fractions of one to nine digits.
         to: the field to write to; ``None`` for the same.
-        zone: where times are from that do not say it: a name of the IANA time zone database.
+        zone: where times are from that do not say it: a name of the IANA time zone database, whose rules Polars knows up
+            to 2099; later times have no daylight saving.
 
     Raises:
         ValueError: there is no such zone, or the format is not valid, or does not tell the year.
