@@ -30,6 +30,7 @@ from streamlab.processors.head import head
 from streamlab.processors.json import parse_json, to_json
 from streamlab.processors.logfmt import parse_logfmt
 from streamlab.processors.number import number
+from streamlab.processors.redact import redact
 from streamlab.processors.route import drop, keep, route
 from streamlab.processors.sample import sample
 from streamlab.processors.syslog import parse_syslog
@@ -161,6 +162,7 @@ __all__ = [
     "parse_logfmt",
     "parse_syslog",
     "parse_timestamp",
+    "redact",
     "rename",
     "replace",
     "route",
