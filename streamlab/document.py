@@ -92,18 +92,24 @@ class Entry:
     def calls(self, target: Callable[..., Any], what: str, arguments: Entry | None) -> Any:
         """Return what the class or function that it names makes of a mapping of arguments, or of none.
 
+        What a function takes as ``*names`` is a list called ``names``; one that takes ``**others`` takes any keys.
+
         Raises:
             PipelineError: an argument is unknown, missing or of the wrong type, or it raised.
         """
         parameters = inspect.signature(target).parameters
-        hints = hints_of(target)
-        fields = arguments.fields(parameters) if arguments is not None else {}
-        given = {name: entry.value(name, hints.get(name, Any)) for name, entry in fields.items()}
-        lacking = [p.name for p in parameters.values() if p.default is p.empty and p.name not in given]
+        several = [p.name for p in parameters.values() if p.kind is p.VAR_POSITIONAL]
+        others = [p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD]
+        hints = {name: list[hint] if name in several else hint for name, hint in hints_of(target).items()}  # type: ignore[valid-type]
+        rest = hints.get(others[0], Any) if others else Any
+        fields = arguments.fields(None if others else parameters) if arguments is not None else {}
+        given = {name: entry.value(name, hints.get(name, rest)) for name, entry in fields.items()}
+        lacking = {name for name, p in parameters.items() if p.default is p.empty}.difference(given, several, others)
         if lacking:
-            raise self.wrong(f"{what} must be told {' and '.join(map(repr, lacking))}")
+            raise self.wrong(f"{what} must be told {' and '.join(map(repr, sorted(lacking)))}")
+        items = [item for name in several for item in given.pop(name, ())]
         try:
-            return target(**given)
+            return target(*items, **given)
         except Exception as error:  # it is the user's, or Polars'
             raise (arguments or self).wrong(f"{what}: {error}") from error
 

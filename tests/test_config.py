@@ -192,6 +192,27 @@ def test_arguments_of_all_kinds(folder: Path) -> None:
             of(arguments)
 
 
+def test_arguments_of_any_number(folder: Path) -> None:
+    pipeline = load(
+        folder,
+        """
+        processors:
+          - {name: more, use: with_fields, with: {size: length(line), expressions: line IS NULL}, to: some}
+          - {name: some, use: select, with: {names: [size, line]}}
+        """,
+    )
+    assert pipeline.run(["hot"]).output[["size", "line"]].to_dict("records") == [{"size": 3, "line": "hot"}]
+    for arguments, said in [
+        ("use: select, with: {names: a}", "names must be a list, not 'a'"),
+        ("use: select, with: {names: [1]}", "names must be a list with each item text"),
+        ("use: select", "select: names=() must be at least one field"),
+        ("use: with_fields, with: {size: 1}", "size must be text or an expression, in SQL, not 1"),
+        ("use: with_fields, with: {size: '1 +'}", "with_fields: "),
+    ]:
+        with pytest.raises(PipelineError, match=re.escape(f"line 1, processor 'a': {said}")):
+            load(folder, f"processors: [{{name: a, {arguments}}}]")
+
+
 # What is wrong is told, with its line
 
 GOOD = "pipeline: logs\nprocessors:\n  - name: start\n    use: upper\n"
