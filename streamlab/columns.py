@@ -330,6 +330,8 @@ def joined(parts: Sequence[tuple[NDArray[np.int64], Column]]) -> tuple[NDArray[n
     if any((other.fields, other.sparse, other.exchange, other.frame.schema) != kind for _, other in parts[1:]):
         return None
     rows = np.concatenate([rows for rows, _ in parts])
+    if (np.diff(rows) > 0).all():
+        return rows, replace(first, frame=pl.concat([other.frame for _, other in parts]))
     order = np.argsort(rows, kind="stable")
     whole = replace(first, frame=pl.concat([other.frame for _, other in parts], rechunk=True))
     return rows[order], whole.take(order)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +28,11 @@ from streamlab.segments.walk import Walk
 #: Stands for the place of a value that has been through too many processors.
 NOWHERE = -1
 
+#: Values of a column that is worth more than one core, and the seconds that one of them takes then.
+LARGE, SLOW = 8_192, 1.5e-7
+#: Which values of a column, and what became of them.
+Result = tuple[slice | NDArray[np.int64], Outcome | BaseException]
+
 
 class Piece(NamedTuple):
     """Values of one kind that stand at the same processor, and their rows in the batch, rising, shape ``(n,)``."""
@@ -40,9 +47,7 @@ class Piece(NamedTuple):
         return Piece(self.rows[which], self.column.take(which))
 
 
-def evaluate(
-    kernel: Kernel, column: Column, *, halves: bool = True
-) -> Iterator[tuple[slice | NDArray[np.int64], Outcome | BaseException]]:
+def evaluate(kernel: Kernel, column: Column, *, halves: bool = True) -> Iterator[Result]:
     """Yield the results of a kernel, with the rows that each is of; with ``halves``, an exception stands for one row."""
     waiting = [(0, len(column))]
     while waiting:
@@ -97,6 +102,28 @@ def evaluate_one(kernel: Kernel, ways: Sequence[Target], value: Any) -> tuple[Ta
     return ways[0 if came.way is None else int(came.way[0])], came.column[0]
 
 
+def one_after_the_other(starts: Sequence[int], found: Sequence[Sequence[Result]]) -> list[Result]:
+    """Return the results of parts of a column, which begin at ``starts``, as those of the column: one, if they are alike."""
+    first = found[0][0][1] if found[0] else None
+    outcomes = [came for part in found for _, came in part if isinstance(came, Outcome)]
+    if not isinstance(first, Outcome) or len(outcomes) != len(found) or any(len(part) > 1 for part in found):
+        return [(_moved(which, start), came) for start, part in zip(starts, found, strict=False) for which, came in part]
+    columns = [(np.arange(len(one.column)) + start, one.column) for start, one in zip(starts, outcomes, strict=False)]
+    whole = joined(columns)
+    if whole is None or any((one.way is None) != (first.way is None) for one in outcomes):
+        return [(_moved(slice(0, len(at)), int(at[0])), one) for (at, _), one in zip(columns, outcomes, strict=True)]
+    keep = None
+    if any(one.keep is not None for one in outcomes):
+        keep = np.concatenate([np.ones(len(o.column), dtype=np.bool_) if o.keep is None else o.keep for o in outcomes])
+    way = None if first.way is None else np.concatenate([one.way for one in outcomes if one.way is not None])
+    problems = {at + start: why for start, one in zip(starts, outcomes, strict=False) for at, why in one.problems.items()}
+    return [(slice(0, len(whole[1])), Outcome(whole[1], keep, way, problems))]
+
+
+def _moved(which: slice | NDArray[np.int64], start: int) -> slice | NDArray[np.int64]:
+    return slice(which.start + start, which.stop + start) if isinstance(which, slice) else which + start
+
+
 class ColumnarSegment:
     """Takes the rows that stand at its processors through them as columns. No row becomes several: all stay in place."""
 
@@ -116,13 +143,26 @@ class ColumnarSegment:
             assert step.kernel is not None
             for piece in united(passage.waiting.pop(name, []), ordered=step.ordered):
                 start = self._host.clock()
-                results = list(evaluate(step.kernel, piece.column, halves=not step.ordered))
+                results = self._evaluate(step, step.kernel, piece.column)
                 seconds = self._host.clock() - start
                 step.seconds = (step.seconds or 0.0) + seconds
                 for part, came in results:
                     passage.take(step, piece.part(part) if len(results) > 1 else piece, came, seconds / len(piece.rows))
             passage.divert()
         passage.leave()
+
+    def _evaluate(self, step: Step, kernel: Kernel, column: Column) -> list[Result]:
+        """Return the results of a column; of a large one that takes long, worked on by all cores."""
+        cores = self._host.cores()
+        if step.ordered or cores < 2 or len(column) < LARGE or step.pace < SLOW:
+            start = self._host.clock()
+            results = list(evaluate(kernel, column, halves=not step.ordered))
+            step.pace = (self._host.clock() - start) / len(column)
+            return results
+        cuts = [len(column) * number // cores for number in range(cores + 1)]
+        parts = [column[first:end] for first, end in pairwise(cuts)]
+        found = self._host.together([partial(lambda part: list(evaluate(kernel, part)), part) for part in parts])
+        return one_after_the_other(cuts, found)
 
     def _enter(self, rows: Rows) -> _Passage:
         """Return the rows that stand here as columns, by processor."""
