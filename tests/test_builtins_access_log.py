@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors
-from tests.builtins import assert_means
+from tests.meaning import assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 EXAMPLE = '127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] "GET /apache_pb.gif HTTP/1.0" 200 2326'

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors
 from streamlab.columns import Column
-from tests.builtins import GONE, Reference, assert_means
+from tests.meaning import GONE, Reference, assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 TEXTS = st.lists(st.sampled_from(["a", "b", "\udcff", ""]) | st.text(max_size=2), max_size=40)

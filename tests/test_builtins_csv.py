@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors
-from tests.builtins import assert_means
+from tests.meaning import assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 CELL = st.text("a,\"\r\né;' \ud800", max_size=4)

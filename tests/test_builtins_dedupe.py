@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streamlab import Pipeline, Run, processors
 from streamlab.columns import Column
-from tests.builtins import GONE, Reference, assert_means
+from tests.meaning import GONE, Reference, assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 LIMITS = st.integers(1, 6) | st.just(1000)

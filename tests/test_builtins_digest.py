@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors
-from tests.builtins import assert_means
+from tests.meaning import assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 TEXT = st.text(max_size=3) | st.binary(max_size=4).map(lambda raw: raw.decode("utf-8", "surrogateescape"))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab import processors
-from tests.builtins import assert_means
+from tests.meaning import assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 PATTERNS = st.sampled_from(

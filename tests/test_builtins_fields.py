@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamlab import processors
 from streamlab.columns import Column, columns_of
 from streamlab.processors.columnar import Outcome
-from tests.builtins import assert_means
+from tests.meaning import assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 ITEMS = st.none() | st.integers(-3, 3) | st.text("ab\udc80", max_size=3) | st.lists(st.integers() | st.text("a"), max_size=2)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors
-from tests.builtins import assert_means
+from tests.meaning import assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 KEYS = st.sampled_from(["s", "i", "f", "b", "é x", "other"])

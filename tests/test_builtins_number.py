@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab import processors
-from tests.builtins import Reference, assert_means
+from tests.meaning import Reference, assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 TEXTS = st.text(max_size=4) | st.sampled_from(["\udcff", "a\tb"])

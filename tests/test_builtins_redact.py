@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors
 from streamlab.processors.redact import NAMED
-from tests.builtins import assert_means
+from tests.meaning import assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 # Pieces of what the names stand for, so that matches and near misses come together.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streamlab import EMIT, Pipeline, processors
 from streamlab.processors.pattern import By
-from tests.builtins import GONE, assert_means
+from tests.meaning import GONE, assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 TEXT = st.text("abc\U000f0080é.", max_size=5) | st.text("ab\udc80\U000f0080", max_size=4)

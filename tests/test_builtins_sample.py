@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors
-from tests.builtins import GONE, Reference, assert_means
+from tests.meaning import GONE, Reference, assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 RATES = st.floats(0, 1) | st.sampled_from([0, 0.5, 1])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors
-from tests.builtins import assert_means
+from tests.meaning import assert_means
 
 LOGHUB = Path(__file__).parent.parent.parent / "shared" / "data" / "loghub"
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from streamlab import processors
 from streamlab.columns import columns_of
 from streamlab.processors.text import _SPACE
-from tests.builtins import assert_means
+from tests.meaning import assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 RAW = st.sampled_from(["caf\udce9", "\udc80 \udcff", "\udce9\U000f0080"])  # bytes that are no UTF-8

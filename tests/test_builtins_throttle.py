@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from streamlab import Pipeline, processors
 from streamlab.columns import Column, columns_of
 from streamlab.processors.throttle import WINDOWS
-from tests.builtins import GONE, Reference, assert_means
+from tests.meaning import GONE, Reference, assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

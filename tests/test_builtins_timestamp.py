@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors
-from tests.builtins import assert_means
 from tests.driver import Driven
+from tests.meaning import assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/St_Johns", "Pacific/Apia", "Asia/Kathmandu"])
