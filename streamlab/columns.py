@@ -125,7 +125,7 @@ class Column(Sequence[Any]):
         # Other ways to say the same have Polars plan a query first, which takes longer than the work.
         if rows.dtype == np.bool_:
             mask = pl.Series(rows)
-            return replace(self, frame=pl.DataFrame([series.filter(mask) for series in self.frame.iter_columns()]))
+            return replace(self, frame=pl.DataFrame({s.name: s.filter(mask) for s in self.frame.iter_columns()}))
         return replace(self, frame=self.frame[pl.Series(rows.astype(np.uint32))])
 
     def text(self, field: str | None = None) -> pl.Series:
@@ -170,10 +170,10 @@ class Column(Sequence[Any]):
         shown = [(exchange.restore(series.name), exchange.restore(series.to_list())) for series in self.frame.iter_columns()]
         other = Exchange.for_values([*shown, [*texts, "\ud800"]])
         assert other is not None
-        frame = [
-            pl.Series(other.hide(name), other.hide(items), dtype=series.dtype)
+        frame = {
+            other.hide(name): pl.Series(other.hide(items), dtype=series.dtype)
             for series, (name, items) in zip(self.frame.iter_columns(), shown, strict=True)
-        ]
+        }
         return replace(self, frame=pl.DataFrame(frame), exchange=other)
 
     def with_field(self, field: str | None, series: pl.Series) -> Column:
@@ -286,7 +286,7 @@ def _frame(values: list[dict[Any, Any]]) -> pl.DataFrame:
         if len(values) > 1:
             raise
     fields = {name: [value[name] for value in values] for name in values[0]}
-    return pl.DataFrame([_series(name, items, name in odd, len(values) == 1) for name, items in fields.items()])
+    return pl.DataFrame({name: _series(name, items, name in odd, len(values) == 1) for name, items in fields.items()})
 
 
 def _series(name: str, items: list[Any], odd: bool, alone: bool) -> pl.Series:

@@ -47,7 +47,7 @@ class select(Columnar):
     def _select(self, column: Column) -> Outcome:
         import polars as pl
 
-        return Outcome(replace(column, frame=pl.DataFrame([column.field(name) for name in self.names])))
+        return Outcome(replace(column, frame=pl.DataFrame({name: column.field(name) for name in self.names})))
 
 
 @dataclass(frozen=True)
