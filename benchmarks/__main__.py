@@ -14,6 +14,7 @@ from benchmarks.contenders import CONTENDERS, Contender, loop
 from benchmarks.corpus import corpus
 from benchmarks.latency import latency
 from benchmarks.measure import Timing, Trial, interleave
+from benchmarks.picture import draw
 from benchmarks.report import Report, as_text, save
 from benchmarks.workers import WORKERS, workers
 from benchmarks.works import WORKS, FileContender, Work
@@ -112,6 +113,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help=f"measure only this one, or those whose names begin so, and the loop; may be repeated: {', '.join(names)}",
     )
+    parser.add_argument("--draw", action="store_true", help="draw docs/benchmarks.svg")
     options = parser.parse_args(arguments)
     if options.lines < 1 or options.rounds < 1:
         parser.error("--lines and --rounds must be 1 or more")
@@ -140,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         skipped += [f"{work.name}: {one.name}" for one in chosen if not one.installed]
         timings |= _measure_files(work, [one for one in chosen if one.installed], options.lines, options.rounds)
     if WORKERS.startswith(only):
-        timings |= workers(options.lines // 20, options.rounds, _say)
+        timings |= workers(max(options.lines // 5, 1), options.rounds, _say)
     delays = []
     if LATENCY.startswith(only):
         for rate in (100.0, 10_000.0):
@@ -149,6 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = Report(options.lines, material.origin, options.rounds, timings, skipped, delays)
     print(as_text(report))
     print(f"\nsaved as benchmarks/results/{save(report).name}")
+    if options.draw:
+        print(f"drawn as {draw(timings)}")
     return 0
 
 
