@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors
+from tests.driver import Driven
 from tests.meaning import assert_means
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=3)
@@ -148,3 +151,62 @@ def test_fields_that_are_none(fields: Any) -> None:
 
 def test_types_may_be_pythons_own() -> None:
     assert processors.parse_json({"a": int}) == processors.parse_json({"a": "int"})  # type: ignore[dict-item]
+
+
+def test_types_may_be_those_of_polars() -> None:
+    own: dict[str, Any] = {"a": pl.String, "b": pl.Int64(), "c": pl.Float64, "d": pl.Boolean}
+    assert processors.parse_json(own) == processors.parse_json({"a": "str", "b": "int", "c": "float", "d": "bool"})
+    with pytest.raises(ValueError, match="'a' has the type 'Int8'; there are str, int, float, bool"):
+        processors.parse_json({"a": pl.Int8})
+
+
+def test_a_name_that_json_can_write_in_several_ways() -> None:
+    texts = ['{"a/b": "x"}', '{"a\\/b": "y"}', '{"a\\/b": 7}', '{"a/b": "x", "a\\/b": "z"}', '{"a\\u002fb": "u"}']
+    run = Pipeline("p").add("parse", processors.parse_json({"a/b": "str"})).run(texts)
+    assert run.output["a/b"].tolist() == ["x", "y", "z", "u"]
+    assert run.errors["line_no"].tolist() == [2]
+
+
+def test_fields_beside_text_that_is_no_utf8() -> None:
+    values = [{"a": "\udcff\U000f0080", "f": '{"s": "x"}'}, {"a": "\udcff", "f": '{"s": "\\udb80\\udc80"}'}]
+    assert_means(processors.parse_json(field="f"), lambda v: {"a": v["a"], **json.loads(v["f"])}, values, [9])
+
+    def known(value: dict[str, Any]) -> dict[str, Any]:
+        if value is values[1]:
+            raise ValueError
+        return {"a": value["a"], "s": "x"}
+
+    hides = {"a": "\udcff", "f": '{"s": "\\udbc0\\udc80"}'}  # a character of private use that nothing stands for
+    assert_means(processors.parse_json({"s": "str"}, "f"), lambda v: {"a": v["a"], "s": "\U00100080"}, [hides], [9])
+    values[1]["f"] = '{"s": "\\udb80\\udc80"}'
+    values[0]["a"] = "\udcff"
+    assert_means(processors.parse_json({"s": "str"}, "f"), known, values, [9])
+
+
+@given(st.lists(TEXTS, max_size=12))
+def test_types_stay_what_json_makes_of_them(values: list[str]) -> None:
+    """``1 == 1.0 == True`` for Python, and so for the other tests."""
+    output = Driven(Pipeline("p").add("parse", processors.parse_json())).run(values, [5]).output
+    expected = []
+    for number, value in enumerate(values):
+        with suppress(ValueError):
+            expected.append((number, any_fields(value)))
+    assert repr(output) == repr(expected)
+
+
+@given(st.lists(st.fixed_dictionaries({"a": st.text("a\udc80", max_size=2), "f": VALUES | OBJECTS}), max_size=9), SIZES)
+def test_to_json_of_a_field(values: list[Any], sizes: list[int]) -> None:
+    def reference(value: dict[str, Any]) -> dict[str, Any]:
+        return value | {"f": None if value["f"] is None else written(value["f"])}
+
+    assert_means(processors.to_json("f"), reference, values, sizes)
+
+
+@pytest.mark.parametrize("depth", [10, 20, 200, 5000])
+def test_depth(depth: int) -> None:
+    """What is nested deep is read as it is, or fails for itself."""
+    deep = '{"a":' * depth + "[" * depth + "]" * depth + "}" * depth
+    driven = Driven(Pipeline("p").add("parse", processors.parse_json())).run([deep, "{}", deep], [3])
+    assert (1, {}) in driven.output
+    assert all(value == json.loads(deep) for number, value in driven.output if number != 1)
+    assert len(driven.output) == (1 if depth == 5000 else 3)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "float": (float, r'["tf\[{]'),
     "bool": (bool, r"[^tfn\s]"),
 }
+_POLARS = {"String": "str", "Int64": "int", "Float64": "float", "Boolean": "bool"}
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class parse_json(Columnar):
 
     Args:
         fields: the fields to take, with their types: ``"str"``, ``"int"``, ``"float"`` (which takes whole numbers too) or
-            ``"bool"``. Each is always there, ``None`` when it is absent or null; a value of another type fails. This is
-            native. Without ``fields`` all that the object has is taken, of whatever type, text by text.
+            ``"bool"``, or these types themselves, or Polars' ``String``, ``Int64``, ``Float64`` and ``Boolean``. Each is
+            always there, ``None`` when it is absent or null; a value of another type fails. This is native. Without
+            ``fields`` all that the object has is taken, of whatever type, text by text.
         field: the field to work on, when values are dicts; the new fields take its place, and win over others.
 
     Example:
@@ -49,7 +52,7 @@ class parse_json(Columnar):
         ['is no JSON: Expecting pr', "field 'ms' is 1.5, no in"]
     """
 
-    fields: Mapping[str, str] | None = None
+    fields: Mapping[str, str | type | pl.DataType | type[pl.DataType]] | None = None
     field: str | None = None
 
     def __post_init__(self) -> None:
@@ -57,7 +60,8 @@ class parse_json(Columnar):
             return
         if not isinstance(self.fields, Mapping) or not self.fields:
             raise ValueError(f"fields is {self.fields!r}; it must give at least one field its type")
-        kinds = {name: getattr(kind, "__name__", kind) for name, kind in self.fields.items()}
+        named = {name: getattr(kind, "__name__", None) or str(kind) for name, kind in self.fields.items()}
+        kinds = {name: _POLARS.get(kind, kind) for name, kind in named.items()}
         for name, kind in kinds.items():
             if kind not in _KINDS:
                 raise ValueError(f"fields: {name!r} has the type {kind!r}; there are {', '.join(_KINDS)}")
@@ -69,7 +73,7 @@ class parse_json(Columnar):
         others = column.frame.drop(self.field) if self.field is not None else None
         if self.fields is None:
             return _each(column, others, text)
-        return _typed(column, others, text, self.fields)
+        return _typed(column, others, text, {name: str(kind) for name, kind in self.fields.items()})
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,9 @@ class to_json(Columnar):
 
     What JSON has no word for (dates and the like) is written as text; NaN and infinities as null.
 
+    Args:
+        field: the field whose dicts are written, in their place; what is missing stays missing. ``None`` for the values.
+
     Example:
         >>> from streamlab import Pipeline, processors
         >>> made = Pipeline("p").add("parse", processors.extract(r"(?<level>\\w+): (?<text>.*)"), to="write")
@@ -85,8 +92,12 @@ class to_json(Columnar):
         ['{"level":"warn","text":"hot"}']
     """
 
+    field: str | None = None
+
     def apply(self, column: Column) -> Outcomes:
         """Return what becomes of a column."""
+        if self.field is not None:
+            return Outcome(column.with_field(self.field, _inner(column, self.field)))
         text = json_text(column) if column.fields and column.exchange is None else None
         if text is not None:
             return Outcome(Column(text.alias(LINE).to_frame()))
@@ -96,12 +107,28 @@ class to_json(Columnar):
         return [(at, Outcome(made)) for at, made in columns_of([json_of(value) for value in values])]
 
 
+def _inner(column: Column, field: str) -> pl.Series:
+    """Return the dicts in a field as JSON."""
+    import polars as pl
+
+    series = column.field(field)
+    if isinstance(series.dtype, pl.Struct) and series.dtype.fields and not series.null_count():
+        text = json_text(Column(series.struct.unnest(), fields=True))
+        if text is not None:
+            return text
+    values = Column(series.alias(LINE).to_frame(), exchange=column.exchange).to_list()
+    if not all(isinstance(value, (dict, NoneType)) for value in values):
+        raise TypeError(f"field {field!r} is no dict to write as a JSON object")
+    texts = [None if value is None else json_of(value) for value in values]
+    return pl.Series(texts if column.exchange is None else column.exchange.hide(texts), dtype=pl.String)
+
+
 # All that there is, text by text
 
 
 def _each(column: Column, others: pl.DataFrame | None, text: pl.Series) -> Outcomes:
     """Return what becomes of texts whose objects may have any fields: columns of those that are alike."""
-    beside = others.to_dicts() if others is not None else [{}] * len(text)
+    beside = replace(column, frame=others).to_list() if others is not None else [{}] * len(text)
     good: list[int] = []
     values: list[dict[str, Any]] = []
     problems: dict[int, BaseException] = {}
@@ -197,7 +224,8 @@ def _plain(text: pl.Series, fields: Mapping[str, str]) -> pl.Series:
     names = {name: re.escape(json.dumps(name, ensure_ascii=False)) for name in fields}
     odd = [rf"{names[name]}\s*:\s*{_KINDS[kind][1]}" for name, kind in fields.items()]
     twice = [rf"{name}\s*:.*{name}\s*:" for name in names.values()]
-    strange = text.str.contains("|".join([*odd, *twice, r"\\u", "\n"]))
+    escapes = [r"\\[u/]" if "/" in "".join(fields) else r"\\u"]  # other ways to write a name
+    strange = text.str.contains("|".join([*odd, *twice, *escapes, "\n"]))
     return (text.str.starts_with("{") & text.str.ends_with("}") & ~strange).fill_null(False)
 
 
@@ -269,4 +297,8 @@ def _hidden(name: str, value: str, line: str, column: Column) -> str:
         return value
     if any("\ud800" <= character < "\ue000" and character not in line for character in value):
         raise ValueError(f"field {name!r} has half a character in it, by a \\u escape")
-    return value if column.exchange is None else str(column.exchange.hide(value))
+    if column.exchange is None:
+        return value
+    if column.exchange.restore(value) != value:
+        raise ValueError(f"field {name!r} has a character for private use in it that bytes of this text stand for")
+    return str(column.exchange.hide(value))
