@@ -103,7 +103,7 @@ def text_of(error: BaseException) -> str:
         return f"<{type(error).__name__} whose str() raises {type(second).__name__}>"
 
 
-_formatted: dict[tuple[tuple[CodeType, int], ...], str] = {}
+_formatted: dict[tuple[tuple[str, CodeType, int], ...], str] = {}
 
 
 def traceback_text(error: BaseException) -> str:
@@ -115,10 +115,11 @@ def traceback_text(error: BaseException) -> str:
     last = "".join(tracebacks.format_exception_only(error))  # several lines, with notes or for a syntax error
     if error.__cause__ is not None or error.__context__ is not None:
         return "".join(tracebacks.format_exception(error))
-    place = tuple((frame.tb_frame.f_code, frame.tb_lineno) for frame in _frames(error.__traceback__))
+    frames = [(frame.tb_frame.f_code, frame.tb_lineno) for frame in _frames(error.__traceback__)]
+    place = tuple((code.co_filename, code, line) for code, line in frames)  # equal code may come from two files
     text = _formatted.get(place)
     if text is None:
-        summary = [tracebacks.FrameSummary(code.co_filename, line, code.co_name) for code, line in place]
+        summary = [tracebacks.FrameSummary(file, line, code.co_name) for file, code, line in place]
         text = "".join(tracebacks.StackSummary.from_list(summary).format())
         if len(_formatted) > 1000:
             _formatted.clear()

@@ -794,3 +794,14 @@ def test_a_class_that_leaves_when_it_is_made_is_a_mistake_in_the_pipeline() -> N
 
     with pytest.raises(PipelineError, match="cannot be instantiated"):
         one(Bad, ["a"])
+
+
+def test_a_traceback_names_the_file_of_its_own_processor() -> None:
+    """The same function in two files: code objects are equal whatever file they are from."""
+    told = []
+    for file in ("one.py", "other.py"):
+        scope: dict[str, Any] = {}
+        exec(compile("def work(line):\n    raise ValueError(line)\n", file, "exec"), scope)
+        told.append(one(scope["work"], ["a"]).errors["traceback"][0])
+    assert '"one.py", line 2' in told[0]
+    assert '"other.py", line 2' in told[1]
