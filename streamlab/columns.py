@@ -246,15 +246,15 @@ def columns_of(values: Sequence[Any]) -> Iterator[tuple[NDArray[np.int64], Colum
     likes: dict[Hashable, list[int]] = {}
     for index, value in enumerate(values):
         likes.setdefault(_signature(value), []).append(index)
-    for indexes in likes.values():
-        yield from _alike([values[i] for i in indexes], everything[indexes])
+    for signature, indexes in likes.items():
+        yield from _alike([values[i] for i in indexes], everything[indexes], _raw(signature))
 
 
-def _alike(values: list[Any], rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Column]]:
+def _alike(values: list[Any], rows: NDArray[np.int64], raw: bool) -> Iterator[tuple[NDArray[np.int64], Column]]:
     """Yield values of one signature as one column, or as several where Polars sees no common type."""
     import polars as pl
 
-    exchange = Exchange.for_values(values)
+    exchange = Exchange.for_values(values) if raw else None
     if exchange is not None:
         values = exchange.hide(values)
     try:
@@ -267,7 +267,7 @@ def _alike(values: list[Any], rows: NDArray[np.int64]) -> Iterator[tuple[NDArray
             return
         middle = len(values) // 2
         for half in (slice(None, middle), slice(middle, None)):
-            yield from _alike(values[half] if exchange is None else exchange.restore(values[half]), rows[half])
+            yield from _alike(values[half] if exchange is None else exchange.restore(values[half]), rows[half], raw)
 
 
 def _frame(values: list[dict[Any, Any]]) -> pl.DataFrame:
@@ -311,12 +311,25 @@ def _odd(value: Any, depth: int = 0) -> bool:
 
 def _signature(value: Any) -> Hashable:
     """Return the same for values that fit in one column without changing each other."""
+    if isinstance(value, str):
+        return str, not value.isascii() and _SURROGATE.search(value) is not None
     if isinstance(value, dict):
-        return tuple((key, _signature(item)) for key, item in value.items())
+        return tuple([(key, _signature(item)) for key, item in value.items()])
     if isinstance(value, list):
         return ("list", *dict.fromkeys(map(_signature, value)))
-    text = isinstance(value, str) or value is None  # none at all is a text that is missing, whatever stands beside it
-    return str if text else type(value), isinstance(value, str) and _SURROGATE.search(value) is not None
+    return str if value is None else type(value), False  # none at all is a text that is missing, whatever stands beside it
+
+
+def _raw(signature: Hashable) -> bool:
+    """Tell whether values of a signature hold surrogates, in their texts or as keys."""
+    waiting = [signature]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, tuple):
+            waiting += part
+        elif part is True or (isinstance(part, str) and _SURROGATE.search(part)):
+            return True
+    return False
 
 
 def joined(parts: Sequence[tuple[NDArray[np.int64], Column]]) -> tuple[NDArray[np.int64], Column] | None:
