@@ -44,6 +44,11 @@ class Chunk:
     rejected: Sequence[Rejected] = field(default=())
     source: str = ""
 
+    @property
+    def entering(self) -> int:
+        """How many of the lines enter the pipeline."""
+        return len(self.lines) - len(self.rejected)
+
     def split(self, limit: int) -> tuple[Chunk, Chunk]:
         """Return the first ``limit`` lines, and the rest, as chunks of their own."""
         before = [mark for mark in self.rejected if mark.position < limit]
@@ -140,6 +145,7 @@ class Batch:
         paths: the tree that ``ids`` are numbers of.
         first: line number of the first line; -1 for what a ``flush`` gave, which has no lines.
         lines: the lines: those of the chunk, or the first of them, if the others would have taken too long.
+        entered: how many of them entered the pipeline.
         ids: for each row the path node that it came to, shape ``(rows,)``, any integer type.
         values: for each row the output, or ``None`` when it was not emitted; a list or a `Column`.
         origin: for each row the index of its line; ``None`` when row *i* is line *i*.
@@ -155,6 +161,7 @@ class Batch:
     paths: Paths
     first: int
     lines: Sequence[str]
+    entered: int
     ids: NDArray[np.integer[Any]]
     values: Sequence[Any]
     origin: NDArray[np.int64] | None

@@ -114,6 +114,7 @@ class Engine:
         self._turn_away(chunk, rows)
         rows.until = until
         batch = self._advance(rows, first)
+        batch.entered = len(batch.lines) - sum(mark.position < len(batch.lines) for mark in chunk.rejected)
         batch.source = chunk.source
         for failure in batch.failures:
             failure.line_no = None if failure.line_no is None else first + failure.line_no
@@ -164,6 +165,7 @@ class Engine:
             paths=self._paths,
             first=first,
             lines=rows.lines,
+            entered=len(rows.lines),
             ids=rows.ids if len(self._paths) > 256 else rows.ids.astype(np.uint8, copy=False),
             values=rows.values,
             origin=rows.origin,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from streamlab.batch import Batch
+from streamlab.batch import Batch, Chunk
 from streamlab.failures import Failures
 from streamlab.metrics import History, Ledger, Snapshot
 from streamlab.traces import Traces
@@ -27,9 +27,13 @@ class Journal:
     received: int = 0
     unfinished: list[tuple[int, str]] = field(default_factory=list)
 
-    def begin(self, lines: Sequence[str], rejected: int) -> None:
-        """Book lines that are handed to the engine."""
-        self.ledger.begin(len(lines) - rejected)
+    def begin(self, chunk: Chunk) -> None:
+        """Book lines that are handed to the engine: those that enter are in flight until their batch is booked."""
+        self.ledger.pending += chunk.entering
+
+    def give_back(self, chunk: Chunk) -> None:
+        """Forget lines that were handed to the engine, and that it has not begun with."""
+        self.ledger.pending -= chunk.entering
 
     def leave(self, lines: Sequence[str]) -> None:
         """Keep lines that were read after all others, and that nobody will work on."""

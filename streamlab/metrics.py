@@ -128,31 +128,31 @@ class Snapshot:
 
 
 class Ledger:
-    """The books of a run: how many branches came to each path, and the time that it took."""
+    """The books of a run: how many branches came to each path, and the time that it took.
+
+    Attributes:
+        pending: lines that the engine has and whose batch is not booked: they are in flight at the entry.
+    """
 
     def __init__(self, entry: str) -> None:
         self._entry = entry
         self._closed = Totals()
         self._paths: Paths | None = None
         self._histogram: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._pending = 0
+        self.pending = 0
         self._retries: dict[str, int] = {}
         self._timed: dict[str, Histogram] = {}
         self._segments: Sequence[Clocked] = ()
 
-    def begin(self, lines: int) -> None:
-        """Book lines that are handed to the engine: they are in flight at the entry until their batch is booked."""
-        self._pending = lines
-
     def book(self, batch: Batch) -> None:
-        """Book where the branches of a batch came to; the lines it began with are no longer pending."""
+        """Book where the branches of a batch came to; its lines are no longer pending."""
         if batch.paths is not self._paths:
             self._close()
             self._paths = batch.paths
         counted = np.bincount(batch.ids, minlength=len(self._histogram))
         counted[: len(self._histogram)] += self._histogram
         self._histogram = counted
-        self._pending = 0
+        self.pending -= batch.entered
         self._segments = batch.clocked
         for hops in batch.hops.values():
             for hop in hops:
@@ -179,12 +179,12 @@ class Ledger:
         totals.add(self._closed)
         if self._paths is not None:
             totals.add(self._paths.totals(self._histogram))
-        if self._pending:
+        if self.pending:
             entry = totals.of(self._entry)
             for counts in (totals.run, entry):
-                counts.received += self._pending
-                counts.in_flight += self._pending
-            totals.carried(None, self._entry, self._pending)
+                counts.received += self.pending
+                counts.in_flight += self.pending
+            totals.carried(None, self._entry, self.pending)
         return totals
 
     def snapshot(self, uptime: float) -> Snapshot:

@@ -103,7 +103,7 @@ class Driven:
             size = sizes[min(batches, len(sizes) - 1)]
             part = list(lines[first : first + size])
             marks = [Rejected(n - first, "oversize", "too long") for n in rejected if first <= n < first + len(part)]
-            self.ledger.begin(len(part) - len(marks))
+            self.ledger.pending += len(part) - len(marks)
             self.check()
             self.book(self.engine.process(Chunk(part, marks), first))
             first, batches = first + len(part), batches + 1

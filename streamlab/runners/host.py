@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from streamlab.policy import Exhausted, Refusal
@@ -33,6 +33,7 @@ class LocalHost:
         self._workers = workers
         self._crews: dict[bytes, Processes] = {}
         self._threads: ThreadPoolExecutor | None = None
+        self._aside: ThreadPoolExecutor | None = None
         self._loop: asyncio.Runner | None = None
         self._caller: _Caller | None = None
         self._abandoned: list[_Caller] = []
@@ -88,6 +89,12 @@ class LocalHost:
             self._threads = ThreadPoolExecutor(self.cores(), "streamlab-columns")
         return list(self._threads.map(lambda call: call(), calls))
 
+    def aside(self, call: Callable[[], T]) -> Future[T]:
+        """Begin a call in a thread for such calls, which it makes one after the other."""
+        if self._aside is None:
+            self._aside = ThreadPoolExecutor(1, "streamlab-writer")
+        return self._aside.submit(call)
+
     def cores(self) -> int:
         """Return how many cores this process may use."""
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -98,8 +105,9 @@ class LocalHost:
 
     def close(self) -> None:
         """End the event loop, the threads and the processes."""
-        if self._threads is not None:
-            self._threads.shutdown()
+        for threads in (self._threads, self._aside):
+            if threads is not None:
+                threads.shutdown()
         for crew in self._crews.values():
             crew.close()
         if self._loop is not None:

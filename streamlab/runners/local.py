@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 
 from streamlab.batch import Batch, Chunk
 from streamlab.columns import Column
@@ -30,6 +32,8 @@ PARALLEL_SECONDS = 0.100
 FIRST_BATCH, MAX_BATCH = 1, 16_384
 #: The same of columns, where a batch costs more and a line less.
 FIRST_COLUMN, MAX_COLUMN = 256, 65_536
+#: Outputs of a column that is worth a thread to write it.
+LARGE_COLUMN = 8_192
 #: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
 PATIENCE = 0.1
 #: Seconds between two looks at signals while the calling thread waits. An untimed wait is not ended by Ctrl-C once a library
@@ -68,6 +72,7 @@ class LocalRunner:
         self._began = self._ticked = host.clock()
         self._uptime: float | None = None
         self._drain_until: float | None = None
+        self._writing: tuple[Batch, Future[Sequence[tuple[int, BaseException]]]] | None = None
         self._worker = threading.Thread(target=self._work, name=f"streamlab-{engine.pipeline.name}", daemon=True)
 
     # For who holds the run
@@ -80,7 +85,8 @@ class LocalRunner:
 
     def run(self) -> None:
         """Begin, and return at the end. The caller's thread reads the source, if that may wait: Ctrl-C reaches it there."""
-        apart = _has_event_loop()  # as in a notebook; an async source needs one of its own
+        # An async source needs an event loop of its own, so not that of a notebook.
+        apart = not self._source.blocking or _has_event_loop()
         self.start() if apart else self._worker.start()
         try:
             if self._reader is not None and not apart:
@@ -153,6 +159,7 @@ class LocalRunner:
             for batch in self._engine.flush():
                 self._hand_on(batch)
                 self._in_time()
+            self._settle()
             self._close()
             state = "stopped" if self._stopping.is_set() else "finished"
         except KeyboardInterrupt as interrupt:  # raised by a processor: as good as the user's
@@ -170,16 +177,19 @@ class LocalRunner:
             if self._stopping.is_set() and self._drained():
                 return
             chunk = self._take()
-            if chunk is not None and not chunk.lines:
-                return
-            if chunk is not None:
+            if chunk is None:
+                self._settle()
+            elif chunk.lines:
                 self._one(chunk)
+            else:
+                return
             self._tick()
 
     def _hold(self) -> None:
         """Wait while the run is paused."""
         if self._going.is_set():
             return
+        self._settle()
         self.state = "paused"
         while not self._going.wait(POLL_SECONDS) and not self._stopping.is_set():
             self._tick()
@@ -189,7 +199,7 @@ class LocalRunner:
         if self._reader is None:
             return self._source.read(self._limit)
         self._reader.capacity = self._limit
-        return self._reader.take(self._limit, POLL_SECONDS)
+        return self._reader.take(self._limit, POLL_SECONDS if self._writing is None else 0.0)
 
     def _drained(self) -> bool:
         """Tell whether no lines are left that were taken from the source before the stop."""
@@ -216,39 +226,76 @@ class LocalRunner:
             )
 
     def _give_up(self) -> None:
-        """Keep the lines that were taken from the source, and not worked on, as unfinished."""
+        """Keep the lines that were taken from the source, and not brought to their end, as unfinished."""
+        self._give_up_writing()
         while self._reader is not None and not self._reader.drained():
             chunk = self._reader.take(MAX_BATCH, 0.0)
             if chunk is not None:
                 self._journal.leave(chunk.lines)
 
+    def _give_up_writing(self) -> None:
+        """Book the batch that is being written if that succeeds; else keep its lines as unfinished."""
+        if self._writing is None:
+            return
+        (batch, written), self._writing = self._writing, None
+        if written.exception() is None:
+            self._book(batch, written.result())
+        else:
+            self._journal.leave(batch.lines)
+
     def _one(self, chunk: Chunk) -> None:
-        """Work on one chunk, in several batches when it takes long; each is booked when its outputs have been handed on."""
-        start, lines, first = self._host.clock(), len(chunk.lines), self._journal.received
+        """Work on one chunk, in several batches when it takes long."""
+        start, lines, first = self._host.clock(), len(chunk.lines), self._handed_on()
+        with self._lock:
+            self._journal.begin(chunk)
         try:
             while True:
-                with self._lock:
-                    self._journal.begin(chunk.lines, len(chunk.rejected))
                 batch = self._engine.process(chunk, first, self._host.clock() + PATIENCE)
                 self._hand_on(batch)
                 if len(batch.lines) == len(chunk.lines):
                     break
-                first, chunk = self._journal.received, chunk.split(len(batch.lines))[1]
+                first, chunk = self._handed_on(), chunk.split(len(batch.lines))[1]
                 if self._stopping.is_set() and self._reader is None:  # as if not read: they are still where they were
-                    self._journal.begin((), 0)
+                    with self._lock:
+                        self._journal.give_back(chunk)
                     break
                 self._in_time()
         except BaseException:
-            self._journal.leave(chunk.lines[self._journal.received - first :])
+            booked = max(self._journal.received - first, 0)
+            self._give_up_writing()
+            self._journal.leave(chunk.lines[booked:])
             raise
         self._adapt(lines, self._host.clock() - start)
 
+    def _handed_on(self) -> int:
+        """Return how many lines the sink has, or is being given: the number of the next one."""
+        return self._journal.received + (0 if self._writing is None else len(self._writing[0].lines))
+
     def _hand_on(self, batch: Batch) -> None:
-        """Give outputs to the sink, and book the batch."""
+        """Give outputs to the sink, and book the batch when it has taken them.
+
+        A large column is written by another thread, while the next batch is worked on.
+        """
         values, line_no = batch.emitted()
         if isinstance(values, Column) and not getattr(self._sink, "columns", False):
             values = values.to_list()
-        refused = self._sink.write(values, line_no) if len(values) else ()
+        write = partial(self._sink.write, values, line_no) if len(values) else tuple
+        self._settle()
+        if isinstance(values, Column) and len(values) >= LARGE_COLUMN and batch.stopped is None:
+            self._writing = batch, self._host.aside(write)
+        else:
+            self._book(batch, write())
+
+    def _settle(self) -> None:
+        """Wait for the batch that is being written, and book it."""
+        if self._writing is not None:
+            batch, written = self._writing
+            refused = written.result()
+            self._writing = None
+            self._book(batch, refused)
+
+    def _book(self, batch: Batch, refused: Sequence[tuple[int, BaseException]]) -> None:
+        """Book a batch whose outputs the sink has taken, but for those that it refused."""
         for position, error in sorted(refused, key=lambda refusal: -refusal[0]):
             batch.refuse(position, error, self._host.now())
         with self._lock:
