@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LINE = "line"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DEEP = 16  # levels of dicts and lists that become types; it takes Polars seconds where there are hundreds
+_LARGEST = 2**31  # bytes of a text; Polars has 32 bits to count them
 _PRIVATE_USE = range(0xF0000, 0x10F800, 0x800)
 
 
@@ -189,8 +190,10 @@ class Column(Sequence[Any]):
         series = self.frame.to_series() if not self.fields else json_text(self)
         if self.exchange is not None or series is None or series.dtype != pl.String or series.null_count():
             return None
-        lines = (series + "\n").rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-        return memoryview(lines.buffers()[2] or b"")  # one text after the other, without a gap
+        if series.estimated_size() > _LARGEST:
+            return None
+        whole = pl.concat([series, pl.Series(series.name, [""])]).str.join("\n")
+        return memoryview(whole.to_arrow(compat_level=pl.CompatLevel.oldest()).buffers()[2] or b"")
 
 
 def json_text(column: Column) -> pl.Series | None:

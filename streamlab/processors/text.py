@@ -210,6 +210,8 @@ def _on_text(column: Column, field: str | None, change: Callable[[pl.Series], pl
 
 def _cased(text: pl.Series, native: pl.Series, odd: str, python: Callable[[str], str]) -> pl.Series:
     """Return text in its other case: as Polars says, but as Python does where it has odd characters."""
+    if text.str.len_bytes().sum() == text.str.len_chars().sum():  # all of it is ASCII
+        return native
     mask = text.str.contains(f"[{odd}]").fill_null(False)
     if not mask.any():
         return native

@@ -26,12 +26,12 @@ from streamlab.sources.files import FileSource
 
 #: Seconds that a batch should take: short, so that nothing waits long for its neighbours, and pauses and stops come soon.
 BATCH_SECONDS = 0.010
-#: The same in several processes, which wait for each other at its end.
-PARALLEL_SECONDS = 0.100
+#: The same of columns, where a batch costs more and a line less; and in several processes, which wait for each other at its end.
+COLUMN_SECONDS, PARALLEL_SECONDS = 0.030, 0.100
 #: Lines of a batch, at the start and at most.
 FIRST_BATCH, MAX_BATCH = 1, 16_384
-#: The same of columns, where a batch costs more and a line less.
-FIRST_COLUMN, MAX_COLUMN = 256, 65_536
+#: The same of columns.
+FIRST_COLUMN, MAX_COLUMN = 8_192, 65_536
 #: Outputs of a column that is worth a thread to write it.
 LARGE_COLUMN = 8_192
 #: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
@@ -66,7 +66,7 @@ class LocalRunner:
         self._going = threading.Event()
         self._going.set()
         self._done = threading.Event()
-        self._seconds = PARALLEL_SECONDS if engine.parallel else BATCH_SECONDS
+        self._seconds = PARALLEL_SECONDS if engine.parallel else COLUMN_SECONDS if engine.takes_columns else BATCH_SECONDS
         self._most = MAX_COLUMN if engine.takes_columns else MAX_BATCH
         self._limit = max(FIRST_COLUMN if engine.takes_columns else FIRST_BATCH, engine.concurrency)
         self._began = self._ticked = host.clock()
@@ -309,7 +309,7 @@ class LocalRunner:
         """Choose the size of the next batch: grow under load, shrink when a batch takes long."""
         if seconds > 2 * self._seconds:
             self._limit = max(int(lines * self._seconds / seconds), self._engine.concurrency, 1)
-        elif seconds < self._seconds and lines >= self._limit:
+        elif seconds < self._seconds and 2 * lines > self._limit:
             self._limit = min(self._limit * 2, self._most)
 
     def _tick(self, *, last: bool = False) -> None:

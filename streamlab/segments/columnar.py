@@ -29,7 +29,7 @@ from streamlab.segments.walk import Walk
 NOWHERE = -1
 
 #: Values of a column that is worth more than one core, and the seconds that one of them takes then.
-LARGE, SLOW = 8_192, 1.5e-7
+LARGE, SLOW = 8_192, 4e-7
 #: Which values of a column, and what became of them.
 Result = tuple[slice | NDArray[np.int64], Outcome | BaseException]
 
