@@ -92,6 +92,7 @@ class Rows:
         noted: the visits that the last segment recorded, by the row that it found.
         together: the node at which all rows stand, while they are known to stand at one.
         observed: lines (by index) whose visits are to be observed, rising.
+        begun: what the first segment has done with the lines before their turn, if it has.
         until: the clock's time after which a segment may leave the rows that it has not begun with, and take them off.
         hops: of observed lines, and of those that failed, the visits by line index.
         failures: what failed, with the line's index still as ``line_no``.
@@ -107,6 +108,7 @@ class Rows:
     noted: dict[int, list[Hop]] = field(default_factory=dict)
     together: int | None = None
     observed: Sequence[int] = ()
+    begun: object = None
     until: float = math.inf
     hops: dict[int, list[Hop]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -177,6 +179,8 @@ class Batch:
         """Return the outputs in order, a list or a `Column`, and the line number of each (-1 for those of a ``flush``)."""
         mask = self.paths.emitted()[self.ids]
         values = self.values
+        if not mask.any():
+            return [], np.zeros(0, dtype=np.int64)
         if isinstance(values, Column):
             values = values.take(mask)
         elif not mask.all():

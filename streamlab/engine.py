@@ -22,6 +22,7 @@ from streamlab.host import Host
 from streamlab.paths import Fate, Paths
 from streamlab.pipeline import Pipeline
 from streamlab.segments import Cut, Segment, Stopped, cut
+from streamlab.segments.columnar import ColumnarSegment
 from streamlab.segments.recall import Stage, recall
 from streamlab.segments.steps import Step
 from streamlab.segments.walk import Walk, compact
@@ -73,8 +74,6 @@ class Engine:
         steps = [self._steps[processor.name] for processor in part.processors]
         world = (self._paths, self._host, self.pipeline.limits)
         if part.kind == "columnar":
-            from streamlab.segments.columnar import ColumnarSegment
-
             return ColumnarSegment(steps, *world)
         if part.kind == "concurrent":
             from streamlab.segments.concurrent import ConcurrentSegment
@@ -103,7 +102,14 @@ class Engine:
         """How many values at a time an async processor would like to have; 1 without any."""
         return max((p.concurrency for p in self.pipeline.processors.values() if p.kind == "async"), default=1)
 
-    def process(self, chunk: Chunk, first: int, until: float = math.inf) -> Batch:
+    def begin(self, chunk: Chunk) -> object:
+        """Do what may be done with a chunk before its turn: stateless columns, in any thread. `process` takes the result."""
+        first = self._segments[0]
+        if chunk.rejected or not isinstance(first, ColumnarSegment):
+            return None
+        return first.begin(self.pipeline.entry.name, chunk.lines)
+
+    def process(self, chunk: Chunk, first: int, until: float = math.inf, begun: object = None) -> Batch:
         """Run a chunk whose first line has the number ``first`` to its end.
 
         When the clock has passed ``until``, lines that no processor has seen yet may be left out of the batch.
@@ -112,7 +118,7 @@ class Engine:
         rows = Rows(lines, np.full(len(lines), self._entry.id), lines, together=self._entry.id)
         rows.observed = range(len(lines)) if self._sampler is None else self._sampler.pick(len(lines), self._host.clock())
         self._turn_away(chunk, rows)
-        rows.until = until
+        rows.until, rows.begun = until, begun
         batch = self._advance(rows, first)
         batch.entered = len(batch.lines) - sum(mark.position < len(batch.lines) for mark in chunk.rejected)
         batch.source = chunk.source

@@ -7,9 +7,7 @@ one whose clock stands still.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
-
-T = TypeVar("T")
+from typing import Any, Protocol
 
 
 class Crew(Protocol):
@@ -55,14 +53,6 @@ class Host(Protocol):
 
     def crew(self, setup: bytes) -> Crew:
         """Return the processes for a segment, started when needed."""
-        ...
-
-    def together(self, calls: Sequence[Callable[[], T]]) -> list[T]:
-        """Return what calls return that may run at the same time; what one of them raises is raised."""
-        ...
-
-    def cores(self) -> int:
-        """Return how many calls can run at the same time."""
         ...
 
     def gather(self, calls: Iterable[Callable[[], Awaitable[Any]]], limit: int) -> list[Any]:

@@ -58,12 +58,6 @@ class FakeHost:
     def crew(self, setup: bytes) -> Stations:
         return Stations(setup)
 
-    def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-        return [call() for call in calls]
-
-    def cores(self) -> int:
-        return 2
-
     def gather(self, calls: Iterable[Callable[[], Awaitable[Any]]], limit: int) -> list[Any]:
         async def one_by_one() -> list[Any]:
             return [await call() for call in calls]

@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ class LocalHost:
         self._stopping = stopping
         self._workers = workers
         self._crews: dict[bytes, Processes] = {}
-        self._threads: ThreadPoolExecutor | None = None
+        self._ahead: ThreadPoolExecutor | None = None
         self._aside: ThreadPoolExecutor | None = None
         self._loop: asyncio.Runner | None = None
         self._caller: _Caller | None = None
@@ -83,14 +83,14 @@ class LocalHost:
             self._crews[setup] = Processes(setup, self._workers)
         return self._crews[setup]
 
-    def together(self, calls: Sequence[Callable[[], T]]) -> list[T]:
-        """Return what calls return, each run in a thread; native code runs on as many cores."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(self.cores(), "streamlab-columns")
-        return list(self._threads.map(lambda call: call(), calls))
+    def ahead(self, call: Callable[[], T]) -> Future[T]:
+        """Begin a call in one of several threads: native code runs on as many cores."""
+        if self._ahead is None:
+            self._ahead = ThreadPoolExecutor(self.cores(), "streamlab-columns")
+        return self._ahead.submit(call)
 
     def aside(self, call: Callable[[], T]) -> Future[T]:
-        """Begin a call in a thread for such calls, which it makes one after the other."""
+        """Begin a call in a thread that makes such calls one after the other."""
         if self._aside is None:
             self._aside = ThreadPoolExecutor(1, "streamlab-writer")
         return self._aside.submit(call)
@@ -105,9 +105,9 @@ class LocalHost:
 
     def close(self) -> None:
         """End the event loop, the threads and the processes."""
-        for threads in (self._threads, self._aside):
+        for threads in (self._ahead, self._aside):
             if threads is not None:
-                threads.shutdown()
+                threads.shutdown(cancel_futures=True)
         for crew in self._crews.values():
             crew.close()
         if self._loop is not None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -22,17 +23,16 @@ from streamlab.runners.reader import Reader
 from streamlab.segments import Stopped
 from streamlab.sinks import Sink
 from streamlab.sources import Source
-from streamlab.sources.files import FileSource
 
 #: Seconds that a batch should take: short, so that nothing waits long for its neighbours, and pauses and stops come soon.
 BATCH_SECONDS = 0.010
-#: The same of columns, where a batch costs more and a line less; and in several processes, which wait for each other at its end.
+#: The same of columns, where a batch costs more and a line less; and in processes, which wait for each other at its end.
 COLUMN_SECONDS, PARALLEL_SECONDS = 0.030, 0.100
 #: Lines of a batch, at the start and at most.
 FIRST_BATCH, MAX_BATCH = 1, 16_384
 #: The same of columns.
 FIRST_COLUMN, MAX_COLUMN = 8_192, 65_536
-#: Outputs of a column that is worth a thread to write it.
+#: Values of a column that is worth a thread, to begin with it or to write it.
 LARGE_COLUMN = 8_192
 #: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
 PATIENCE = 0.1
@@ -59,9 +59,10 @@ class LocalRunner:
         self._journal = journal
         self._host = host
         self._stopping = stopping
-        # A file that becomes columns is read ahead too: Polars works on other cores than the one that Python holds.
-        ahead = source.blocking or (engine.takes_columns and isinstance(source, FileSource))
-        self._reader = Reader(source) if ahead else None
+        # What becomes columns is read ahead too: Polars works on other cores than the one that Python holds.
+        self._reader = Reader(source) if source.blocking or engine.takes_columns else None
+        self._ahead: deque[tuple[Chunk, Future[object] | None]] = deque()
+        self._depth = host.cores() + 1 if engine.takes_columns else 1
         self._lock = threading.Lock()
         self._going = threading.Event()
         self._going.set()
@@ -176,11 +177,11 @@ class LocalRunner:
             self._hold()
             if self._stopping.is_set() and self._drained():
                 return
-            chunk = self._take()
+            chunk, begun = self._next()
             if chunk is None:
                 self._settle()
             elif chunk.lines:
-                self._one(chunk)
+                self._one(chunk, begun)
             else:
                 return
             self._tick()
@@ -195,16 +196,27 @@ class LocalRunner:
             self._tick()
         self.state = "running"
 
-    def _take(self) -> Chunk | None:
+    def _next(self) -> tuple[Chunk | None, Future[object] | None]:
+        """Return the next lines, with what has been begun with them; ``None`` when none have come, no lines at the end.
+
+        While columns wait to be read, they are begun with in other threads.
+        """
         if self._reader is None:
-            return self._source.read(self._limit)
+            return self._source.read(self._limit), None
         self._reader.capacity = self._limit
-        return self._reader.take(self._limit, POLL_SECONDS if self._writing is None else 0.0)
+        while len(self._ahead) < self._depth and not (self._ahead and self._reader.drained()):
+            busy = self._ahead or self._writing is not None
+            chunk = self._reader.take(self._limit, 0.0 if busy else POLL_SECONDS)
+            if chunk is None or not chunk.lines:
+                return chunk, None
+            large = self._engine.takes_columns and len(chunk.lines) >= LARGE_COLUMN
+            self._ahead.append((chunk, self._host.ahead(partial(self._engine.begin, chunk)) if large else None))
+        return self._ahead.popleft()
 
     def _drained(self) -> bool:
         """Tell whether no lines are left that were taken from the source before the stop."""
         self.state = "draining"
-        if self._reader is None or self._reader.drained():
+        if self._reader is None or (not self._ahead and self._reader.drained()):
             return True
         self._in_time()
         return False
@@ -228,6 +240,8 @@ class LocalRunner:
     def _give_up(self) -> None:
         """Keep the lines that were taken from the source, and not brought to their end, as unfinished."""
         self._give_up_writing()
+        while self._ahead:
+            self._journal.leave(self._ahead.popleft()[0].lines)
         while self._reader is not None and not self._reader.drained():
             chunk = self._reader.take(MAX_BATCH, 0.0)
             if chunk is not None:
@@ -243,18 +257,19 @@ class LocalRunner:
         else:
             self._journal.leave(batch.lines)
 
-    def _one(self, chunk: Chunk) -> None:
+    def _one(self, chunk: Chunk, begun: Future[object] | None) -> None:
         """Work on one chunk, in several batches when it takes long."""
         start, lines, first = self._host.clock(), len(chunk.lines), self._handed_on()
         with self._lock:
             self._journal.begin(chunk)
         try:
             while True:
-                batch = self._engine.process(chunk, first, self._host.clock() + PATIENCE)
+                passage = None if begun is None else begun.result()
+                batch = self._engine.process(chunk, first, self._host.clock() + PATIENCE, passage)
                 self._hand_on(batch)
                 if len(batch.lines) == len(chunk.lines):
                     break
-                first, chunk = self._handed_on(), chunk.split(len(batch.lines))[1]
+                first, chunk, begun = self._handed_on(), chunk.split(len(batch.lines))[1], None
                 if self._stopping.is_set() and self._reader is None:  # as if not read: they are still where they were
                     with self._lock:
                         self._journal.give_back(chunk)

@@ -11,7 +11,7 @@ from streamlab.sources import Source
 from streamlab.sources.iterables import IterableSource
 
 #: Chunks that may wait to be taken.
-CHUNKS = 4
+CHUNKS = 2
 
 
 class Reader:

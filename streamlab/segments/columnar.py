@@ -3,14 +3,16 @@
 Values become columns when they enter (see `streamlab.columns`) and stay columns on their way through the segment, and
 beyond it, while nobody needs them one by one. When a processor fails on a column it is tried again by halves, until the
 rows that are to blame stand alone.
+
+There are two parts to it. A `Passage` takes columns through the processors; it knows no paths and changes nothing but
+itself, so that the passages of several batches can be under way at the same time, each in a thread. `ColumnarSegment` then
+books, batch by batch, what the passage noted: path nodes, failures, observed visits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,17 +21,12 @@ from numpy.typing import NDArray
 from streamlab.batch import Rows
 from streamlab.columns import Column, columns_of, joined
 from streamlab.host import Host
-from streamlab.paths import EMIT, Node, Paths, Target
-from streamlab.policy import Limits, Refusal
+from streamlab.paths import Node, Paths, Target
+from streamlab.policy import Limits
 from streamlab.processors.columnar import Kernel, Outcome
 from streamlab.segments.steps import Step
 from streamlab.segments.walk import Walk
 
-#: Stands for the place of a value that has been through too many processors.
-NOWHERE = -1
-
-#: Values of a column that is worth more than one core, and the seconds that one of them takes then.
-LARGE, SLOW = 8_192, 4e-7
 #: Which values of a column, and what became of them.
 Result = tuple[slice | NDArray[np.int64], Outcome | BaseException]
 
@@ -45,6 +42,78 @@ class Piece(NamedTuple):
         if isinstance(which, slice):
             return Piece(self.rows[which], self.column[which])
         return Piece(self.rows[which], self.column.take(which))
+
+
+class Visit(NamedTuple):
+    """What a processor made of a piece, and the seconds that each of its values took."""
+
+    step: Step
+    piece: Piece
+    came: Outcome | BaseException
+    seconds: float
+
+    def problems(self) -> dict[int, BaseException]:
+        """Return what the values that failed were refused for, by position in the piece."""
+        if isinstance(self.came, BaseException):
+            return dict.fromkeys(range(len(self.piece.rows)), self.came)
+        return dict(sorted(self.came.problems.items()))
+
+
+@dataclass(slots=True)
+class Passage:
+    """Columns on their way through the processors of a segment.
+
+    Attributes:
+        steps: the processors that are yet to be come to, in order.
+        waiting: the pieces that wait, by processor.
+        host: whose clock times the visits.
+        visits: what happened, in order.
+        landed: the pieces that have left the segment.
+    """
+
+    steps: Sequence[Step]
+    waiting: dict[str, list[Piece]]
+    host: Host
+    visits: list[Visit] = field(default_factory=list)
+    landed: list[Piece] = field(default_factory=list)
+
+    def go(self, *, ordered: bool) -> None:
+        """Go on to the end, or unless ``ordered`` to the first processor that keeps state: it must see all in order."""
+        while self.steps and (ordered or not self.steps[0].ordered):
+            step, *self.steps = self.steps
+            for piece in united(self.waiting.pop(step.name, []), ordered=step.ordered):
+                assert step.kernel is not None
+                start = self.host.clock()
+                results = list(evaluate(step.kernel, piece.column, halves=not step.ordered))
+                seconds = (self.host.clock() - start) / len(piece.rows)
+                for part, came in results:
+                    self._visit(Visit(step, piece.part(part) if len(results) > 1 else piece, came, seconds))
+
+    def _visit(self, visit: Visit) -> None:
+        """Note a visit, and send its values on."""
+        self.visits.append(visit)
+        step, piece, came, _ = visit
+        problems = np.fromiter(visit.problems(), np.int64)
+        if step.handler is not None and len(problems):
+            self._send(step.handler, piece.part(problems))
+        if isinstance(came, BaseException):
+            return
+        going = came.keep
+        if len(problems):
+            going = np.ones(len(piece.rows), dtype=np.bool_) if going is None else going.copy()
+            going[problems] = False
+        made = Piece(piece.rows, came.column)
+        for number, target in enumerate(step.ways):
+            mask = going if came.way is None else came.way == number if going is None else going & (came.way == number)
+            if mask is None or mask.all():
+                self._send(target, made)
+            elif mask.any():
+                self._send(target, made.part(mask))
+
+    def _send(self, target: Target, piece: Piece) -> None:
+        """Let a piece wait at its next processor, or leave."""
+        here = any(step.name == target for step in self.steps)
+        (self.waiting.setdefault(str(target), []) if here else self.landed).append(piece)
 
 
 def evaluate(kernel: Kernel, column: Column, *, halves: bool = True) -> Iterator[Result]:
@@ -69,6 +138,19 @@ def evaluate(kernel: Kernel, column: Column, *, halves: bool = True) -> Iterator
             yield from ((first + positions, part) for positions, part in outcome)
 
 
+def evaluate_one(kernel: Kernel, ways: Sequence[Target], value: Any) -> tuple[Target, Any] | None:
+    """Return a kernel's result for one value as a route; for processors in a loop of the graph, walked value by value."""
+    [(_, column)] = columns_of([value])
+    [(_, came)] = evaluate(kernel, column)
+    if isinstance(came, BaseException):
+        raise came
+    for problem in came.problems.values():
+        raise problem
+    if (came.keep is not None and not came.keep[0]) or (came.way is not None and came.way[0] < 0):
+        return None
+    return ways[0 if came.way is None else int(came.way[0])], came.column[0]
+
+
 def united(pieces: Sequence[Piece], *, ordered: bool) -> Iterable[Piece]:
     """Return pieces as one, if their values fit together; else, if ``ordered``, so that rows follow each other."""
     if len(pieces) < 2:
@@ -89,41 +171,6 @@ def _runs(pieces: Sequence[Piece]) -> Iterator[Piece]:
         yield pieces[owner[stretch[0]]].part(slice(int(place[stretch[0]]), int(place[stretch[-1]]) + 1))
 
 
-def evaluate_one(kernel: Kernel, ways: Sequence[Target], value: Any) -> tuple[Target, Any] | None:
-    """Return a kernel's result for one value as a route; for processors in a loop of the graph, walked value by value."""
-    [(_, column)] = columns_of([value])
-    [(_, came)] = evaluate(kernel, column)
-    if isinstance(came, BaseException):
-        raise came
-    for problem in came.problems.values():
-        raise problem
-    if (came.keep is not None and not came.keep[0]) or (came.way is not None and came.way[0] < 0):
-        return None
-    return ways[0 if came.way is None else int(came.way[0])], came.column[0]
-
-
-def one_after_the_other(starts: Sequence[int], found: Sequence[Sequence[Result]]) -> list[Result]:
-    """Return the results of parts of a column, which begin at ``starts``, as those of the column: one, if they are alike."""
-    first = found[0][0][1] if found[0] else None
-    outcomes = [came for part in found for _, came in part if isinstance(came, Outcome)]
-    if not isinstance(first, Outcome) or len(outcomes) != len(found) or any(len(part) > 1 for part in found):
-        return [(_moved(which, start), came) for start, part in zip(starts, found, strict=False) for which, came in part]
-    columns = [(np.arange(len(one.column)) + start, one.column) for start, one in zip(starts, outcomes, strict=False)]
-    whole = joined(columns)
-    if whole is None or any((one.way is None) != (first.way is None) for one in outcomes):
-        return [(_moved(slice(0, len(at)), int(at[0])), one) for (at, _), one in zip(columns, outcomes, strict=True)]
-    keep = None
-    if any(one.keep is not None for one in outcomes):
-        keep = np.concatenate([np.ones(len(o.column), dtype=np.bool_) if o.keep is None else o.keep for o in outcomes])
-    way = None if first.way is None else np.concatenate([one.way for one in outcomes if one.way is not None])
-    problems = {at + start: why for start, one in zip(starts, outcomes, strict=False) for at, why in one.problems.items()}
-    return [(slice(0, len(whole[1])), Outcome(whole[1], keep, way, problems))]
-
-
-def _moved(which: slice | NDArray[np.int64], start: int) -> slice | NDArray[np.int64]:
-    return slice(which.start + start, which.stop + start) if isinstance(which, slice) else which + start
-
-
 class ColumnarSegment:
     """Takes the rows that stand at its processors through them as columns. No row becomes several: all stay in place."""
 
@@ -136,35 +183,29 @@ class ColumnarSegment:
 
     def advance(self, rows: Rows) -> None:
         """Take every row through the segment."""
-        passage = self._enter(rows)
-        if not passage.waiting:
+        begun, rows.begun = rows.begun, None
+        passage = begun if isinstance(begun, Passage) else self._entered(rows)
+        passage.go(ordered=True)
+        if not passage.visits:
             return
-        for name, step in self._steps.items():
-            assert step.kernel is not None
-            for piece in united(passage.waiting.pop(name, []), ordered=step.ordered):
-                start = self._host.clock()
-                results = self._evaluate(step, step.kernel, piece.column)
-                seconds = self._host.clock() - start
-                step.seconds = (step.seconds or 0.0) + seconds
-                for part, came in results:
-                    passage.take(step, piece.part(part) if len(results) > 1 else piece, came, seconds / len(piece.rows))
-            passage.divert()
-        passage.leave()
+        walk = Walk(self._steps, self._paths, self._host, self._limits)
+        booking = _Booking(rows, walk)
+        for visit in passage.visits:
+            booking.book(visit)
+            visit.step.seconds = (visit.step.seconds or 0.0) + visit.seconds * len(visit.piece.rows)
+        rows.values = _values(rows, booking.ids, passage.landed)
+        rows.ids, rows.together = booking.ids, None
+        walk.report(rows)
+        if walk.stopped is not None:
+            raise walk.stopped
 
-    def _evaluate(self, step: Step, kernel: Kernel, column: Column) -> list[Result]:
-        """Return the results of a column; of a large one that takes long, worked on by all cores."""
-        cores = self._host.cores()
-        if step.ordered or cores < 2 or len(column) < LARGE or step.pace < SLOW:
-            start = self._host.clock()
-            results = list(evaluate(kernel, column, halves=not step.ordered))
-            step.pace = (self._host.clock() - start) / len(column)
-            return results
-        cuts = [len(column) * number // cores for number in range(cores + 1)]
-        parts = [column[first:end] for first, end in pairwise(cuts)]
-        found = self._host.together([partial(lambda part: list(evaluate(kernel, part)), part) for part in parts])
-        return one_after_the_other(cuts, found)
+    def begin(self, entry: str, lines: Sequence[str]) -> Passage:
+        """Take lines as far as they may go before their turn; any thread may do so, and `Rows.begun` is for the result."""
+        passage = Passage(list(self._steps.values()), {entry: pieces_of(lines)}, self._host)
+        passage.go(ordered=False)
+        return passage
 
-    def _enter(self, rows: Rows) -> _Passage:
+    def _entered(self, rows: Rows) -> Passage:
         """Return the rows that stand here as columns, by processor."""
         places = _present(rows.ids) if rows.together is None else [rows.together]
         standing: dict[str, list[int]] = {}
@@ -173,157 +214,104 @@ class ColumnarSegment:
             if name in self.names:
                 standing.setdefault(str(name), []).append(id)
         waiting: dict[str, list[Piece]] = {}
-        entered = 0
         for name, ids in standing.items():
             if len(ids) == len(places):
-                here, values = np.arange(len(rows.ids), dtype=np.int64), rows.values
+                waiting[name] = pieces_of(rows.values)
             else:
                 here = np.flatnonzero(np.isin(rows.ids, ids))
-                values = (
-                    rows.values.take(here) if isinstance(rows.values, Column) else [rows.values[i] for i in here.tolist()]
-                )
-            waiting[name] = [Piece(here[at], column) for at, column in columns_of(values)]
-            entered += len(here)
-        walk = Walk(self._steps, self._paths, self._host, self._limits)
-        return _Passage(rows, rows.ids.astype(np.int64), walk, waiting, whole=entered == len(rows.ids))
+                values = rows.values
+                taken = values.take(here) if isinstance(values, Column) else [values[i] for i in here.tolist()]
+                waiting[name] = [Piece(here[piece.rows], piece.column) for piece in pieces_of(taken)]
+        return Passage(list(self._steps.values()), waiting, self._host)
 
 
-@dataclass(slots=True)
-class _Passage:
-    """A batch on its way through the segment.
+def pieces_of(values: Sequence[Any]) -> list[Piece]:
+    """Return values as columns, with their positions."""
+    return [Piece(*part) for part in columns_of(values)]
 
-    Attributes:
-        ids: path node of each row.
-        waiting: the pieces that wait, by processor.
-        whole: whether all rows of the batch came in.
-        landed: the pieces that have left the segment.
-        diverted: the rows that failed and have a processor to take them, by its name, with their values.
-    """
 
-    rows: Rows
-    ids: NDArray[np.int64]
-    walk: Walk
-    waiting: dict[str, list[Piece]]
-    whole: bool
-    landed: list[Piece] = field(default_factory=list)
-    diverted: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
-    _observed: NDArray[np.bool_] | None = None
+class _Booking:
+    """The path nodes of a batch, moved on visit by visit."""
 
-    def take(self, step: Step, piece: Piece, came: Outcome | BaseException, seconds: float) -> None:
+    def __init__(self, rows: Rows, walk: Walk) -> None:
+        self.ids = rows.ids.astype(np.int64)
+        self._rows = rows
+        self._walk = walk
+        self._observed: NDArray[np.bool_] | None = None
+
+    def book(self, visit: Visit) -> None:
         """Move the rows of a piece to where their results lead."""
-        if isinstance(came, BaseException):
-            self._fail(step, piece, dict.fromkeys(range(len(piece.rows)), came), seconds)
-            return
-        before = self.ids[piece.rows]
-        stays = self._settle(step, piece, came, seconds)
-        going = Piece(piece.rows, came.column)
-        self._observe(step, piece, came, before, stays, seconds)
-        going_rows = ~stays if came.keep is None else came.keep & ~stays
-        for number, target in enumerate(step.ways):
-            mask = going_rows if came.way is None else going_rows & (came.way == number)
-            if mask.any():
-                part = going if mask.all() else going.part(mask)
-                if target in self.walk.steps:
-                    self.waiting.setdefault(str(target), []).append(part)
-                else:
-                    self.landed.append(part)
+        problems = visit.problems()
+        failed = np.zeros(len(visit.piece.rows), dtype=np.bool_)
+        failed[list(problems)] = True
+        before = self.ids[visit.piece.rows]
+        if isinstance(visit.came, Outcome):
+            self._move(visit, visit.came, before)
+        self._fail(visit, problems, before)
+        if isinstance(visit.came, Outcome) and self._rows.observed:
+            self._observe(visit, visit.came, before, failed)
 
-    def _settle(self, step: Step, piece: Piece, came: Outcome, seconds: float) -> NDArray[np.bool_]:
-        """Give the rows of a piece their new path nodes; return which of them failed."""
-        before = self.ids[piece.rows]
-        after = np.empty_like(before)
-        number: NDArray[np.integer[Any]] = np.zeros(len(before), dtype=np.int64) if came.way is None else came.way
+    def _move(self, visit: Visit, came: Outcome, before: NDArray[np.int64]) -> None:
+        """Give rows their new path nodes, as if none had failed."""
+        step, rows, paths = visit.step, visit.piece.rows, self._walk.paths
+        number = came.way
         if came.keep is not None:
-            number = np.where(came.keep, number, -1)
-        problems = dict(came.problems)
+            number = np.where(came.keep, 0 if number is None else number, -1)
         present = _present(before)
         for id in present:
-            node = self.walk.paths.nodes[id]
-            closed = node.hops >= self.walk.limits.max_hops
-            places = [
-                NOWHERE if closed and target is not EMIT else self.walk.paths.to(node, target).id for target in step.ways
-            ]
-            places.append(self.walk.paths.end(node, step.processor.kept).id)  # which number -1 stands for
-            here = before == id if len(present) > 1 else slice(None)
-            after[here] = np.array(places)[number[here]]
-        for position in np.flatnonzero(after == NOWHERE).tolist():
-            target = step.ways[number[position]]
-            text = f"went through max_hops={self.walk.limits.max_hops} processors and on to {target!r}"
-            problems.setdefault(position, Refusal("max_hops", text))
-        failed = np.zeros(len(before), dtype=np.bool_)
-        if problems:
-            failed[list(problems)] = True
-            self._fail(step, piece, problems, seconds)
-            self.ids[piece.rows[~failed]] = after[~failed]
-        else:
-            self.ids[piece.rows] = after
-        return failed
+            node = paths.nodes[id]
+            places = [paths.to(node, target).id for target in step.ways]
+            places.append(paths.end(node, step.processor.kept).id)  # which number -1 stands for
+            here = slice(None) if len(present) == 1 else before == id
+            self.ids[rows[here]] = places[0] if number is None else np.array(places)[number[here]]
 
-    def _fail(self, step: Step, piece: Piece, problems: dict[int, BaseException], seconds: float) -> None:
+    def _fail(self, visit: Visit, problems: dict[int, BaseException], before: NDArray[np.int64]) -> None:
         """Settle rows that failed, by their positions in the piece."""
-        positions = np.array(sorted(problems), dtype=np.int64)
-        values = piece.column.take(positions).to_list()
-        for position, value in zip(positions.tolist(), values, strict=True):
-            row = int(piece.rows[position])
-            node = self.walk.paths.nodes[int(self.ids[row])]
-            placed = self.walk.settle(step, node, value, problems[position], 1, row)
-            self.walk.saw(step, node, value, placed, seconds, 1, True, row)
-            [(to, out)] = placed
-            self.ids[row] = to.id
-            if to.kind == "visit":
-                self.diverted.setdefault(str(to.processor), []).append((row, out))
-
-    def divert(self) -> None:
-        """Let the processors that take failed values have them."""
-        for name, failed in self.diverted.items():
-            rows = np.array([row for row, _ in failed], dtype=np.int64)
-            pieces = [Piece(rows[at], column) for at, column in columns_of([value for _, value in failed])]
-            if name in self.walk.steps:
-                self.waiting.setdefault(name, []).extend(pieces)
-            else:
-                self.landed += pieces
-        self.diverted.clear()
-
-    def _observe(
-        self, step: Step, piece: Piece, came: Outcome, before: NDArray[np.int64], failed: NDArray[np.bool_], seconds: float
-    ) -> None:
-        """Keep the visits of observed lines; those that failed are kept already."""
-        if not self.rows.observed:
+        if not problems:
             return
+        step, piece, _, seconds = visit
+        values = piece.column.take(np.fromiter(problems, np.int64)).to_list()
+        for (position, problem), value in zip(problems.items(), values, strict=True):
+            row, node = int(piece.rows[position]), self._walk.paths.nodes[int(before[position])]
+            placed = self._walk.settle(step, node, value, problem, 1, row)
+            self._walk.saw(step, node, value, placed, seconds, 1, True, row)
+            [(to, _)] = placed
+            self.ids[row] = to.id
+
+    def _observe(self, visit: Visit, came: Outcome, before: NDArray[np.int64], failed: NDArray[np.bool_]) -> None:
+        """Keep the visits of observed lines; those that failed are kept already."""
         if self._observed is None:
-            lines = np.arange(len(self.ids)) if self.rows.origin is None else self.rows.origin
-            self._observed = np.isin(lines, np.asarray(self.rows.observed, dtype=np.int64))
+            lines = np.arange(len(self.ids)) if self._rows.origin is None else self._rows.origin
+            self._observed = np.isin(lines, np.asarray(self._rows.observed, dtype=np.int64))
+        step, piece, _, seconds = visit
         seen = np.flatnonzero(self._observed[piece.rows] & ~failed)
         if not len(seen):
             return
         values, outs = piece.column.take(seen).to_list(), came.column.take(seen).to_list()
         for at, value, out in zip(seen.tolist(), values, outs, strict=True):
             row = int(piece.rows[at])
-            to = self.walk.paths.nodes[int(self.ids[row])]
+            to = self._walk.paths.nodes[int(self.ids[row])]
             gone = to.kind == "leaf" and to.fate is step.processor.kept
             placed: list[tuple[Node, Any]] = [(to, None if gone else out)]
-            self.walk.saw(step, self.walk.paths.nodes[int(before[at])], value, placed, seconds, 1, True, row)
+            self._walk.saw(step, self._walk.paths.nodes[int(before[at])], value, placed, seconds, 1, True, row)
 
-    def leave(self) -> None:
-        """Write what came of it into the batch."""
-        self.rows.values = self._values()
-        self.rows.ids, self.rows.together = self.ids, None
-        self.walk.report(self.rows)
-        if self.walk.stopped is not None:
-            raise self.walk.stopped
 
-    def _values(self) -> Sequence[Any]:
-        """Return the values of the batch: as one column, if they are of one kind, else as a list."""
-        whole = joined(self.landed) if self.whole and self.landed else None
+def _values(rows: Rows, ids: NDArray[np.int64], landed: Sequence[Piece]) -> Sequence[Any]:
+    """Return the values of a batch whose rows have come to ``ids``: one column, if they are of one kind, else a list."""
+    moved = ids != rows.ids
+    if moved.all():
+        if not landed:
+            return [None] * len(ids)
+        whole = joined(landed)
         if whole is not None:
-            return whole[1] if len(whole[0]) == len(self.ids) else _spread(*whole, len(self.ids))
-        values: list[Any] = list(self.rows.values)
-        for row in np.flatnonzero(self.ids != self.rows.ids).tolist():
-            values[row] = None
-        for piece in self.landed:
-            for row, value in zip(piece.rows.tolist(), piece.column.to_list(), strict=True):
-                values[row] = value
-        return values
+            return whole[1] if len(whole[0]) == len(ids) else _spread(*whole, len(ids))
+    values: list[Any] = list(rows.values)
+    for row in np.flatnonzero(moved).tolist():
+        values[row] = None
+    for piece in landed:
+        for row, value in zip(piece.rows.tolist(), piece.column.to_list(), strict=True):
+            values[row] = value
+    return values
 
 
 def _present(ids: NDArray[np.integer[Any]]) -> list[int]:

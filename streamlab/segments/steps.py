@@ -35,7 +35,6 @@ class Step:
         kernel: of a columnar processor the function over columns.
         ways: of a columnar processor where its results may go, as it numbers them.
         ordered: whether it is columnar and keeps state from value to value.
-        pace: of a columnar processor the seconds that a value took, when one core last worked on it.
     """
 
     __slots__ = (
@@ -48,7 +47,6 @@ class Step:
         "kernel",
         "name",
         "ordered",
-        "pace",
         "processor",
         "seconds",
         "shapes",
@@ -65,7 +63,6 @@ class Step:
         self.handler = processor.on_error if processor.on_error not in ON_ERROR else None
         self.shapes: set[str] = set()
         self.seconds: float | None = None
-        self.pace = 0.0
         self.bare: set[type] = set()
         self._instances: dict[Any, Any] = {}
         columnar = processor.columnar
