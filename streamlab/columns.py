@@ -139,9 +139,11 @@ class Column(Sequence[Any]):
         import polars as pl
 
         series = self.field(field)
-        if series.dtype not in (pl.String, pl.Null):
-            raise TypeError(f"{'the value' if field is None else f'field {field!r}'} is {series.dtype}, not text")
-        return series.cast(pl.String)
+        if series.dtype == pl.String:
+            return series
+        if series.dtype == pl.Null:
+            return series.cast(pl.String)
+        raise TypeError(f"{'the value' if field is None else f'field {field!r}'} is {series.dtype}, not text")
 
     def field(self, field: str | None = None) -> pl.Series:
         """Return the values themselves, or one field of them; errors as for `text`."""

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 #: Texts that are read one by one rather than split in two once more, to find the one that Polars cannot read.
 FEW = 16
+#: Brackets in a text that may be more than Python's own reader can follow.
+DEEP = 500
+#: Words that are numbers to some readers.
+_NUMBERLESS = r"[:\[,][ \t\r\n]*-?(?:NaN|Inf)"
 #: The types that fields may have: what Python calls them, and a pattern for the first characters of any other JSON value.
 _KINDS: Mapping[str, tuple[type, str]] = {
     "str": (str, r'[^"n\s]'),
@@ -184,16 +188,25 @@ def _problem(error: BaseException, line: str | None) -> ValueError:
 def _typed(column: Column, others: pl.DataFrame | None, text: pl.Series, fields: Mapping[str, str]) -> Outcome:
     """Return what becomes of texts of whose objects some fields are wanted.
 
-    Polars reads what it is sure to read as Python does; the rest is read by Python.
+    Where all is as declared, Arrow reads it at once. Else Polars reads what it is sure to read as Python does, and the
+    rest is read by Python.
     """
     import polars as pl
 
     frames: list[pl.DataFrame] = []
     rows: list[NDArray[np.int64]] = []
-    sure = _plain(text, fields).arg_true().to_numpy().astype(np.int64)
-    for at, frame in _read(text, sure, fields):
+    objects = np.flatnonzero(_objects(text).to_numpy())
+    sure = text if len(objects) == len(text) else text.gather(objects)
+    frame = _strictly(sure, fields) if column.exchange is None else None
+    if frame is not None:
+        if len(objects) == len(text) and others is None:
+            return Outcome(Column(frame, fields=True, exchange=column.exchange))
         frames.append(frame)
-        rows.append(at)
+        rows.append(objects)
+    else:
+        for at, frame in _read(text, objects[_plain(sure, fields).to_numpy()], fields):
+            frames.append(frame)
+            rows.append(at)
     done = np.concatenate([*rows, np.zeros(0, dtype=np.int64)])
     rest = np.setdiff1d(np.arange(len(text)), done, assume_unique=True)
     problems: dict[int, BaseException] = {}
@@ -218,6 +231,36 @@ def _schema(fields: Mapping[str, str]) -> dict[str, Any]:
     return {name: types[kind] for name, kind in fields.items()}
 
 
+def _objects(text: pl.Series) -> pl.Series:
+    """Return which texts may be one object each, without what only some readers take: NaN, and great depth."""
+    import polars as pl
+
+    it = pl.col("it")
+    odd = it.str.contains(_NUMBERLESS) | ((it.str.len_bytes() > 2 * DEEP) & (it.str.count_matches(r"[\[{]") > DEEP))
+    return text.to_frame("it").select((it.str.starts_with("{") & it.str.ends_with("}") & ~odd).fill_null(False)).to_series()
+
+
+def _strictly(text: pl.Series, fields: Mapping[str, str]) -> pl.DataFrame | None:
+    """Return the fields of texts that may be objects, or ``None`` if there is anything in one that is not as declared."""
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.json
+
+    data = Column(text.alias(LINE).to_frame()).encoded()
+    if not data:
+        return None
+    types = {"str": pa.large_string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+    schema = pa.schema([(name, types[kind]) for name, kind in fields.items()])
+    parse = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    read = pyarrow.json.ReadOptions(use_threads=False, block_size=len(data) + 1)
+    try:
+        found = pyarrow.json.read_json(pa.BufferReader(data), read_options=read, parse_options=parse)
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return None
+    # Each text ends with a brace and the next begins with one: none can go on in the next, but two objects may be in one.
+    return pl.DataFrame(found) if len(found) == len(text) else None
+
+
 def _plain(text: pl.Series, fields: Mapping[str, str]) -> pl.Series:
     """Return which texts Polars reads as Python does, or cannot read at all.
 
@@ -228,8 +271,7 @@ def _plain(text: pl.Series, fields: Mapping[str, str]) -> pl.Series:
     odd = [rf"{names[name]}\s*:\s*{_KINDS[kind][1]}" for name, kind in fields.items()]
     twice = [rf"{name}\s*:.*{name}\s*:" for name in names.values()]
     escapes = [r"\\[u/]" if "/" in "".join(fields) else r"\\u"]  # other ways to write a name
-    strange = text.str.contains("|".join([*odd, *twice, *escapes, "\n"]))
-    return (text.str.starts_with("{") & text.str.ends_with("}") & ~strange).fill_null(False)
+    return ~text.str.contains("|".join([*odd, *twice, *escapes, "\n"]))
 
 
 def _read(

@@ -120,14 +120,15 @@ class Condition:
             passed = evaluated(self.pattern, column)
             if passed.dtype not in (pl.Boolean, pl.Null):
                 raise TypeError(f"{self.pattern!s} is {passed.dtype}, and must be true or false")
-            passed = passed.cast(pl.Boolean)
+            if passed.dtype == pl.Null:
+                return np.zeros(len(passed), dtype=np.bool_)
         else:
             text = column.beside([self.pattern]).text(self.field)
             if self.by == "equals":
                 passed = text == self.pattern
             else:
                 passed = text.str.contains(self.pattern, literal=self.by == "contains")
-        return passed.fill_null(False).to_numpy()
+        return (passed.fill_null(False) if passed.null_count() else passed).to_numpy()
 
 
 def condition_of(pattern: Any, by: By, field: str | None) -> Condition:

@@ -210,7 +210,10 @@ def _on_text(column: Column, field: str | None, change: Callable[[pl.Series], pl
 
 def _cased(text: pl.Series, native: pl.Series, odd: str, python: Callable[[str], str]) -> pl.Series:
     """Return text in its other case: as Polars says, but as Python does where it has odd characters."""
-    if text.str.len_bytes().sum() == text.str.len_chars().sum():  # all of it is ASCII
+    import polars as pl
+
+    it = text.to_frame("it").select(bytes=pl.col("it").str.len_bytes().sum(), characters=pl.col("it").str.len_chars().sum())
+    if it["bytes"][0] == it["characters"][0]:  # all of it is ASCII
         return native
     mask = text.str.contains(f"[{odd}]").fill_null(False)
     if not mask.any():
@@ -223,6 +226,8 @@ def _rendered(series: pl.Series) -> pl.Series:
     import polars as pl
 
     dtype = series.dtype
+    if dtype == pl.String and not series.null_count():
+        return series
     if dtype == pl.Boolean:
         texts = series.to_frame("it").select(pl.when("it").then(pl.lit("True")).when(~pl.col("it")).then(pl.lit("False")))
         series = texts.to_series()

@@ -274,7 +274,7 @@ class _Booking:
         for (position, problem), value in zip(problems.items(), values, strict=True):
             row, node = int(piece.rows[position]), self._walk.paths.nodes[int(before[position])]
             placed = self._walk.settle(step, node, value, problem, 1, row)
-            self._walk.saw(step, node, value, placed, seconds, 1, True, row)
+            self._walk.saw(step, node, value, placed, seconds, 1, row)
             [(to, _)] = placed
             self.ids[row] = to.id
 
@@ -293,7 +293,7 @@ class _Booking:
             to = self._walk.paths.nodes[int(self.ids[row])]
             gone = to.kind == "leaf" and to.fate is step.processor.kept
             placed: list[tuple[Node, Any]] = [(to, None if gone else out)]
-            self._walk.saw(step, self._walk.paths.nodes[int(before[at])], value, placed, seconds, 1, True, row)
+            self._walk.saw(step, self._walk.paths.nodes[int(before[at])], value, placed, seconds, 1, row)
 
 
 def _values(rows: Rows, ids: NDArray[np.int64], landed: Sequence[Piece]) -> Sequence[Any]:

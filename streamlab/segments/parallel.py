@@ -265,7 +265,7 @@ class ParallelSegment:
         walk = Walk(self._steps, self._paths, self._host, self._limits)
         error = Refusal("worker_died", "or a processor behind it ended the process that ran it")
         [(to, out)] = walk.settle(step, node, values[row], error, 1, 0)
-        walk.saw(step, node, values[row], [(to, out)], 0.0, 1, True, 0)
+        walk.saw(step, node, values[row], [(to, out)], 0.0, 1, 0)
         _, failure = walk.failures[0]
         failure.line_no = 0
         [(_, hops)] = walk.hops

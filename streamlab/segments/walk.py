@@ -233,7 +233,8 @@ class Walk:
         """Take in what a processor made of a value that was not walked: its branches stay where they were placed."""
         if attempts > 1:
             self.retries.append((len(self.ids), attempts - 1, step.name))
-        self.saw(step, node, value, placed, seconds, attempts, observed, len(self.ids))
+        if observed or self._problem is not None:
+            self.saw(step, node, copied(value), placed, seconds, attempts, len(self.ids))
         if len(placed) != 1:
             self.splits.append((len(self.ids), len(placed)))
         for to, out in placed:
@@ -248,15 +249,13 @@ class Walk:
         placed: Placed,
         seconds: float,
         attempts: int,
-        observed: bool,
         row: int,
     ) -> None:
-        """Keep a visit that was not walked, if it is to be observed or has failed."""
+        """Keep a visit that was not walked; ``value`` must not change any more."""
         problem, self._problem = self._problem, None
-        if observed or problem is not None:
-            outs = [(to.processor or to.fate.value, out) for to, out in placed]
-            error = problem[1] if problem is not None else None
-            self.hops.append((row, [Hop(node.id, step.name, copied(value), outs, seconds, attempts, error)]))
+        outs = [(to.processor or to.fate.value, out) for to, out in placed]
+        error = problem[1] if problem is not None else None
+        self.hops.append((row, [Hop(node.id, step.name, value, outs, seconds, attempts, error)]))
 
     # What the generated loop hands over
 
