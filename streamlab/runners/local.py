@@ -31,7 +31,7 @@ COLUMN_SECONDS, PARALLEL_SECONDS = 0.030, 0.100
 #: Lines of a batch, at the start and at most.
 FIRST_BATCH, MAX_BATCH = 1, 16_384
 #: The same of columns.
-FIRST_COLUMN, MAX_COLUMN = 8_192, 65_536
+FIRST_COLUMN, MAX_COLUMN = 256, 65_536
 #: Values of a column that is worth a thread, to begin with it or to write it.
 LARGE_COLUMN = 8_192
 #: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
@@ -203,8 +203,9 @@ class LocalRunner:
         """
         if self._reader is None:
             return self._source.read(self._limit), None
-        self._reader.capacity = self._limit
-        while len(self._ahead) < self._depth and not (self._ahead and self._reader.drained()):
+        self._reader.capacity = self._most if self._engine.takes_columns else self._limit
+        depth = self._depth if self._limit > LARGE_COLUMN else 1
+        while len(self._ahead) < depth and not (self._ahead and self._reader.drained()):
             busy = self._ahead or self._writing is not None
             chunk = self._reader.take(self._limit, 0.0 if busy else POLL_SECONDS)
             if chunk is None or not chunk.lines:
@@ -325,7 +326,7 @@ class LocalRunner:
         if seconds > 2 * self._seconds:
             self._limit = max(int(lines * self._seconds / seconds), self._engine.concurrency, 1)
         elif seconds < self._seconds and 2 * lines > self._limit:
-            self._limit = min(self._limit * 2, self._most)
+            self._limit = min(self._limit * (8 if 8 * seconds < self._seconds else 2), self._most)
 
     def _tick(self, *, last: bool = False) -> None:
         """Write the history's row once a second, and at the end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from typing import Any
@@ -88,8 +89,9 @@ class Reader:
         if self._full:
             self._full = False
             self._room.set()
-        if len(chunk.lines) > limit:
-            chunk, self._left = chunk.split(limit)
+        if len(chunk.lines) > limit:  # cut into even parts: a small rest would cost as much as a large one
+            parts = math.ceil(len(chunk.lines) / limit)
+            chunk, self._left = chunk.split(math.ceil(len(chunk.lines) / parts))
         return chunk
 
     def _next(self, limit: int) -> Chunk:

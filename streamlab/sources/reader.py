@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from streamlab.batch import Chunk
@@ -34,8 +33,7 @@ class LineReader:
             self._given = 0
             if block is None and not self._ready.lines:
                 return Chunk([], source=self._source)
-        start, left = self._given, len(self._ready.lines) - self._given
-        stop = start + math.ceil(left / math.ceil(left / limit))  # even parts: a small rest costs as much as a large one
+        start, stop = self._given, min(self._given + limit, len(self._ready.lines))
         self._given = stop
         marks = (mark for mark in self._ready.rejected if start <= mark.position < stop)
         rejected = [mark._replace(position=mark.position - start) for mark in marks]
