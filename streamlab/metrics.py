@@ -59,12 +59,14 @@ class Histogram:
         self.count = 0
         self.total = 0.0
 
-    def add(self, seconds: float) -> None:
-        """Take in one duration."""
-        index = int(math.log(seconds / _SMALLEST) * _PER_LOG) if seconds > _SMALLEST else 0
-        self.buckets[min(index, _BUCKETS - 1)] += 1
-        self.count += 1
-        self.total += seconds
+    def add(self, seconds: Sequence[float]) -> None:
+        """Take in durations."""
+        scaled = np.maximum(np.asarray(seconds) / _SMALLEST, 1.0)
+        indexes = np.minimum((np.log(scaled) * _PER_LOG).astype(np.int64), _BUCKETS - 1)
+        for index in indexes.tolist():
+            self.buckets[index] += 1
+        self.count += len(indexes)
+        self.total += sum(seconds)
 
     def copy(self) -> Histogram:
         """Return one that stays as this is now."""
@@ -154,10 +156,13 @@ class Ledger:
         self._histogram = counted
         self.pending -= batch.entered
         self._segments = batch.clocked
+        durations: dict[str, list[float]] = {}
         for hops in batch.hops.values():
             for hop in hops:
                 if hop.duration is not None:
-                    self._time(hop.processor, hop.duration)
+                    durations.setdefault(hop.processor, []).append(hop.duration)
+        for name, seconds in durations.items():
+            self._timed.setdefault(name, Histogram()).add(seconds)
         for name, more in batch.retries.items():
             self._retries[name] = self._retries.get(name, 0) + more
 
@@ -166,12 +171,6 @@ class Ledger:
         if self._paths is not None:
             self._closed.add(self._paths.totals(self._histogram))
         self._histogram = np.zeros(0, dtype=np.int64)
-
-    def _time(self, processor: str, seconds: float) -> None:
-        histogram = self._timed.get(processor)
-        if histogram is None:
-            histogram = self._timed[processor] = Histogram()
-        histogram.add(seconds)
 
     def totals(self) -> Totals:
         """Return the exact counts so far."""

@@ -89,9 +89,13 @@ class Line:
         return sum(seconds) if seconds else math.nan
 
 
-def _sum(hops: Iterable[Hop]) -> float:
-    durations = [math.nan if hop.duration is None else hop.duration for hop in hops]
-    return sum(durations) if durations else math.nan
+def _sum(hops: Sequence[Hop]) -> float:
+    total = 0.0 if hops else math.nan
+    for hop in hops:
+        if hop.duration is None:
+            return math.nan
+        total += hop.duration
+    return total
 
 
 @dataclass(slots=True)
@@ -192,12 +196,13 @@ class Traces:
             self._held -= len(self._recent.popleft())
 
     def _keep_slow(self, batch: Batch) -> None:
+        enough = self._slow[0][0] if len(self._slow) >= KEPT_SLOW else -1.0
         for index, hops in batch.hops.items():
             seconds = _sum(hops)
-            full = len(self._slow) >= KEPT_SLOW
-            if not math.isnan(seconds) and not (full and seconds <= self._slow[0][0]):
+            if seconds > enough:  # not what is NaN
                 bisect.insort(self._slow, (seconds, batch.first + index, line_of(batch, index, "slow")))
                 del self._slow[:-KEPT_SLOW]
+                enough = self._slow[0][0] if len(self._slow) >= KEPT_SLOW else -1.0
 
     def _keep_fates(self, fates: _Fates) -> None:
         """Keep the path numbers of a batch; small ones are put together, as in a game of 2048: few parts, few copies."""

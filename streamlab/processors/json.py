@@ -236,7 +236,9 @@ def _objects(text: pl.Series) -> pl.Series:
     import polars as pl
 
     it = pl.col("it")
-    odd = it.str.contains(_NUMBERLESS) | ((it.str.len_bytes() > 2 * DEEP) & (it.str.count_matches(r"[\[{]") > DEEP))
+    odd = it.str.contains(_NUMBERLESS)
+    if (text.str.len_bytes().max() or 0) > 2 * DEEP:  # type: ignore[operator]  # a number
+        odd |= it.str.count_matches(r"[\[{]") > DEEP
     return text.to_frame("it").select((it.str.starts_with("{") & it.str.ends_with("}") & ~odd).fill_null(False)).to_series()
 
 

@@ -133,6 +133,7 @@ class LoopSource:
     _numbers: dict[str, int] = field(default_factory=dict)
     _lines: list[str] = field(default_factory=list)
     _inside: set[int] = field(default_factory=set)
+    _visited: dict[str, None] = field(default_factory=dict)
 
     def call(self, name: str) -> str:
         """Return the name of a processor's function in the source."""
@@ -151,7 +152,6 @@ class LoopSource:
         """Return the source for rows that stand at ``entries``: values, or if ``paired`` pairs of node number and value."""
         self._inside = self._choose(entries)
         line = self._line
-        line(0, "def loop(rows, walk):")
         line(1, "ids, values, failed, unusual = walk.ids, walk.values, walk.loop_failed, walk.loop_unusual")
         if not paired:
             line(1, "for v0 in rows:")
@@ -163,7 +163,10 @@ class LoopSource:
                 self._arrive(node, 0, 3)
             line(2, "else:")
             line(3, "ids.append(at); values.append(v0)")
-        return "\n".join(self._lines) + "\n"
+        # Names that a function was given with its arguments are found faster than those around it.
+        names = ["type", "tuple", "str", *map(self.call, self._visited), *self.tags.values()]
+        head = f"def loop(rows, walk, {', '.join(f'{name}={name}' for name in names)}):"
+        return "\n".join([head, *self._lines]) + "\n"
 
     def _choose(self, entries: Sequence[Node]) -> set[int]:
         """Return the visits to write out: the most frequent first, and of equals those nearest to the entry."""
@@ -214,6 +217,7 @@ class LoopSource:
         """Write a visit: the call, and where its result may lead."""
         processor = self.processors[node.processor or ""]
         self.written.add(node.id)
+        self._visited[processor.name] = None
         shapes = self.shapes.get(processor.name) or {"tuple" if processor.default is None else "bare"}
         if processor.default is None:
             shapes = {"tuple"}
