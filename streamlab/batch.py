@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, NamedTuple
@@ -92,7 +92,7 @@ class Rows:
         noted: the visits that the last segment recorded, by the row that it found.
         together: the node at which all rows stand, while they are known to stand at one.
         observed: lines (by index) whose visits are to be observed, rising.
-        begun: what the first segment has done with the lines before their turn, if it has.
+        begun: gives what the first segment has done with the lines before their turn, if it has.
         until: the clock's time after which a segment may leave the rows that it has not begun with, and take them off.
         hops: of observed lines, and of those that failed, the visits by line index.
         failures: what failed, with the line's index still as ``line_no``.
@@ -108,7 +108,7 @@ class Rows:
     noted: dict[int, list[Hop]] = field(default_factory=dict)
     together: int | None = None
     observed: Sequence[int] = ()
-    begun: object = None
+    begun: Callable[[], object] | None = None
     until: float = math.inf
     hops: dict[int, list[Hop]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)

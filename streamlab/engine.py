@@ -22,7 +22,6 @@ from streamlab.host import Host
 from streamlab.paths import Fate, Paths
 from streamlab.pipeline import Pipeline
 from streamlab.segments import Cut, Segment, Stopped, cut
-from streamlab.segments.columnar import ColumnarSegment
 from streamlab.segments.recall import Stage, recall
 from streamlab.segments.steps import Step
 from streamlab.segments.walk import Walk, compact
@@ -54,6 +53,7 @@ class Engine:
         self._sampler = None if observe_all else Sampler(columns=self.takes_columns)
         self._steps = {p.name: self._step(p.name) for part in self._cuts for p in part.processors}
         self._seconds = [0.0] * len(self._cuts)
+        self._early = 0  # chunks that have entered early and whose turn has not come: they belong to this tree
         self._begin_tree()
 
     def _step(self, name: str) -> Step:
@@ -74,6 +74,8 @@ class Engine:
         steps = [self._steps[processor.name] for processor in part.processors]
         world = (self._paths, self._host, self.pipeline.limits)
         if part.kind == "columnar":
+            from streamlab.segments.columnar import ColumnarSegment
+
             return ColumnarSegment(steps, *world)
         if part.kind == "concurrent":
             from streamlab.segments.concurrent import ConcurrentSegment
@@ -102,30 +104,34 @@ class Engine:
         """How many values at a time an async processor would like to have; 1 without any."""
         return max((p.concurrency for p in self.pipeline.processors.values() if p.kind == "async"), default=1)
 
-    def begin(self, chunk: Chunk) -> object:
-        """Do what may be done with a chunk before its turn: stateless columns, in any thread. `process` takes the result."""
-        first = self._segments[0]
-        if chunk.rejected or not isinstance(first, ColumnarSegment):
-            return None
-        return first.begin(self.pipeline.entry.name, chunk.lines)
-
-    def process(self, chunk: Chunk, first: int, until: float = math.inf, begun: object = None) -> Batch:
-        """Run a chunk whose first line has the number ``first`` to its end.
-
-        When the clock has passed ``until``, lines that no processor has seen yet may be left out of the batch.
-        """
+    def enter(self, chunk: Chunk, *, early: bool = False) -> Rows:
+        """Return the rows of a chunk; if ``early``, ``begun`` is what can be called in another thread before their turn."""
         lines = chunk.lines
         rows = Rows(lines, np.full(len(lines), self._entry.id), lines, together=self._entry.id)
         rows.observed = range(len(lines)) if self._sampler is None else self._sampler.pick(len(lines), self._host.clock())
         self._turn_away(chunk, rows)
-        rows.until, rows.begun = until, begun
+        begin = getattr(self._segments[0], "begin", None)
+        if early and begin is not None and not chunk.rejected and len(self._paths) <= MAX_PATHS:
+            rows.begun = begin(rows)
+            self._early += 1
+        return rows
+
+    def process(self, chunk: Chunk, first: int, until: float = math.inf, rows: Rows | None = None) -> Batch:
+        """Run a chunk whose first line has the number ``first`` to its end.
+
+        When the clock has passed ``until``, lines that no processor has seen yet may be left out of the batch. ``rows`` are
+        those of the chunk, if it has entered already; chunks are processed in the order in which they entered.
+        """
+        rows = rows or self.enter(chunk)
+        self._early -= rows.begun is not None
+        rows.until = until
         batch = self._advance(rows, first)
         batch.entered = len(batch.lines) - sum(mark.position < len(batch.lines) for mark in chunk.rejected)
         batch.source = chunk.source
         for failure in batch.failures:
             failure.line_no = None if failure.line_no is None else first + failure.line_no
             failure.source = chunk.source
-        if len(self._paths) > MAX_PATHS:
+        if len(self._paths) > MAX_PATHS and not self._early:
             self._begin_tree()
         return batch
 

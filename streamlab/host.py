@@ -6,7 +6,7 @@ one whose clock stands still.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 
@@ -19,12 +19,12 @@ class Crew(Protocol):
 
     size: int
 
-    def births(self) -> Sequence[int]:
-        """Return how often each has been started, and replace those that have died."""
-        ...
+    def work(self, number: int, job: bytes) -> Callable[[], bytes | None]:
+        """Give a job to a process, which does one after the other.
 
-    def work(self, jobs: Sequence[bytes]) -> list[bytes | None]:
-        """Return the answers to at most ``size`` jobs, one a process; ``None`` where the process has died."""
+        Returns:
+            What waits for the answer; that is ``None`` when the process has died of the job. It is replaced then.
+        """
         ...
 
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 
-from streamlab.batch import Batch, Chunk
+from streamlab.batch import Batch, Chunk, Rows
 from streamlab.columns import Column
 from streamlab.engine import Engine
 from streamlab.errors import ProcessorFailed, RunError
@@ -59,10 +59,11 @@ class LocalRunner:
         self._journal = journal
         self._host = host
         self._stopping = stopping
-        # What becomes columns is read ahead too: Polars works on other cores than the one that Python holds.
-        self._reader = Reader(source) if source.blocking or engine.takes_columns else None
-        self._ahead: deque[tuple[Chunk, Future[object] | None]] = deque()
-        self._depth = host.cores() + 1 if engine.takes_columns else 1
+        # Polars, and processes, work on other cores than the one that Python holds: lines are read and begun with ahead.
+        early = engine.takes_columns or engine.parallel
+        self._reader = Reader(source) if source.blocking or early else None
+        self._ahead: deque[tuple[Chunk, Rows | None]] = deque()
+        self._depth = host.cores() + 1 if engine.takes_columns else 2 if engine.parallel else 1
         self._lock = threading.Lock()
         self._going = threading.Event()
         self._going.set()
@@ -177,11 +178,11 @@ class LocalRunner:
             self._hold()
             if self._stopping.is_set() and self._drained():
                 return
-            chunk, begun = self._next()
+            chunk, rows = self._next()
             if chunk is None:
                 self._settle()
             elif chunk.lines:
-                self._one(chunk, begun)
+                self._one(chunk, rows)
             else:
                 return
             self._tick()
@@ -196,23 +197,28 @@ class LocalRunner:
             self._tick()
         self.state = "running"
 
-    def _next(self) -> tuple[Chunk | None, Future[object] | None]:
-        """Return the next lines, with what has been begun with them; ``None`` when none have come, no lines at the end.
+    def _next(self) -> tuple[Chunk | None, Rows | None]:
+        """Return the next lines, and their rows if they have been begun with; ``None`` when none have come, none at the end.
 
-        While columns wait to be read, they are begun with in other threads.
+        While lines wait to be read, those after them are begun with: by other threads, or by processes.
         """
         if self._reader is None:
             return self._source.read(self._limit), None
         self._reader.capacity = self._most if self._engine.takes_columns else self._limit
-        depth = self._depth if self._limit > LARGE_COLUMN else 1
+        depth = self._depth if self._engine.parallel or self._limit > LARGE_COLUMN else 1
         while len(self._ahead) < depth and not (self._ahead and self._reader.drained()):
             busy = self._ahead or self._writing is not None
             chunk = self._reader.take(self._limit, 0.0 if busy else POLL_SECONDS)
             if chunk is None or not chunk.lines:
                 return chunk, None
-            large = self._engine.takes_columns and len(chunk.lines) >= LARGE_COLUMN
-            self._ahead.append((chunk, self._host.ahead(partial(self._engine.begin, chunk)) if large else None))
+            self._ahead.append((chunk, self._begun(chunk) if depth > 1 else None))
         return self._ahead.popleft()
+
+    def _begun(self, chunk: Chunk) -> Rows:
+        rows = self._engine.enter(chunk, early=True)
+        if rows.begun is not None:
+            rows.begun = self._host.ahead(rows.begun).result
+        return rows
 
     def _drained(self) -> bool:
         """Tell whether no lines are left that were taken from the source before the stop."""
@@ -258,19 +264,18 @@ class LocalRunner:
         else:
             self._journal.leave(batch.lines)
 
-    def _one(self, chunk: Chunk, begun: Future[object] | None) -> None:
+    def _one(self, chunk: Chunk, rows: Rows | None) -> None:
         """Work on one chunk, in several batches when it takes long."""
         start, lines, first = self._host.clock(), len(chunk.lines), self._handed_on()
         with self._lock:
             self._journal.begin(chunk)
         try:
             while True:
-                passage = None if begun is None else begun.result()
-                batch = self._engine.process(chunk, first, self._host.clock() + PATIENCE, passage)
+                batch = self._engine.process(chunk, first, self._host.clock() + PATIENCE, rows)
                 self._hand_on(batch)
                 if len(batch.lines) == len(chunk.lines):
                     break
-                first, chunk, begun = self._handed_on(), chunk.split(len(batch.lines))[1], None
+                first, chunk, rows = self._handed_on(), chunk.split(len(batch.lines))[1], None
                 if self._stopping.is_set() and self._reader is None:  # as if not read: they are still where they were
                     with self._lock:
                         self._journal.give_back(chunk)

@@ -11,7 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection, Pipe
 
 #: Seconds that a process has to end by itself.
@@ -46,13 +47,17 @@ class Worker:
 
     def kill(self) -> None:
         """End a process that does not listen."""
+        self.interrupt()
         self.connection.close()
-        self._process.kill()
         self._process.wait()
+
+    def interrupt(self) -> None:
+        """End a process while another thread waits for its answer, which will be none."""
+        self._process.kill()
 
 
 class Processes:
-    """The processes of one segment; see `streamlab.host.Crew`.
+    """The processes of one segment; see `streamlab.host.Crew`. To each belongs a thread that talks with it.
 
     Args:
         setup: what each of them is given at its start.
@@ -62,43 +67,35 @@ class Processes:
     def __init__(self, setup: bytes, size: int) -> None:
         self.size = size
         self._setup = setup
-        self._workers: list[Worker | None] = [None] * size
-        self._births = [0] * size
+        self._workers: list[Worker | None] = [Worker(setup) for _ in range(size)]
+        self._threads = [ThreadPoolExecutor(1, "streamlab-process") for _ in range(size)]
+        self._last: list[Future[bytes | None] | None] = [None] * size
 
-    def births(self) -> Sequence[int]:
-        """Return how often each has been started, and start those that do not run."""
-        for number, worker in enumerate(self._workers):
-            if worker is None:
-                self._workers[number] = Worker(self._setup)
-                self._births[number] += 1
-        return self._births
+    def work(self, number: int, job: bytes) -> Callable[[], bytes | None]:
+        """Give a job to a process; return what waits for the answer, ``None`` when the process has died of it."""
+        answer = self._last[number] = self._threads[number].submit(self._talk, number, job)
+        return answer.result
 
-    def work(self, jobs: Sequence[bytes]) -> list[bytes | None]:
-        """Return the answers to at most ``size`` jobs, one a process; ``None`` where the process has died."""
-        self.births()
-        for number, job in enumerate(jobs):
-            worker = self._workers[number]
-            assert worker is not None
-            with contextlib.suppress(OSError):  # that it has died shows when it should answer
-                worker.connection.send_bytes(job)
-        return [self._answer(number) for number in range(len(jobs))]
-
-    def _answer(self, number: int) -> bytes | None:
+    def _talk(self, number: int, job: bytes) -> bytes | None:
         worker = self._workers[number]
-        assert worker is not None
+        if worker is None:
+            worker = self._workers[number] = Worker(self._setup)
         try:
+            worker.connection.send_bytes(job)
             answer = worker.connection.recv_bytes()
         except (EOFError, OSError):
-            worker.kill()
-            self._workers[number] = None
-            return None
+            answer = TIRED
         if answer[:1] == TIRED:
             worker.kill()
             self._workers[number] = None
-        return answer[1:]
+        return answer[1:] or None
 
     def close(self) -> None:
-        """End them."""
+        """End them; one that is still at a job is not waited for."""
+        for worker, thread, last in zip(self._workers, self._threads, self._last, strict=True):
+            if worker is not None and last is not None and not last.done():
+                worker.interrupt()
+            thread.shutdown(cancel_futures=True)
         for number, worker in enumerate(self._workers):
             self._workers[number] = None
             if worker is not None:

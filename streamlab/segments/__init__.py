@@ -37,7 +37,11 @@ class Stopped(Exception):
 
 
 class Segment(Protocol):
-    """Advances rows, see the module."""
+    """Advances rows, see the module.
+
+    A segment that has a method ``begin(rows)`` can do for rows that have entered the pipeline a part of this before their
+    turn. The method gives what `Rows.begun` is for: a function, to be called in any thread, whose result `advance` takes.
+    """
 
     names: frozenset[str]
 

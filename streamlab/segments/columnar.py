@@ -11,7 +11,7 @@ books, batch by batch, what the passage noted: path nodes, failures, observed vi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -183,7 +183,8 @@ class ColumnarSegment:
 
     def advance(self, rows: Rows) -> None:
         """Take every row through the segment."""
-        begun, rows.begun = rows.begun, None
+        begun = None if rows.begun is None else rows.begun()
+        rows.begun = None
         passage = begun if isinstance(begun, Passage) else self._entered(rows)
         passage.go(ordered=True)
         if not passage.visits:
@@ -199,11 +200,15 @@ class ColumnarSegment:
         if walk.stopped is not None:
             raise walk.stopped
 
-    def begin(self, entry: str, lines: Sequence[str]) -> Passage:
-        """Take lines as far as they may go before their turn; any thread may do so, and `Rows.begun` is for the result."""
-        passage = Passage(list(self._steps.values()), {entry: pieces_of(lines)}, self._host)
-        passage.go(ordered=False)
-        return passage
+    def begin(self, rows: Rows) -> Callable[[], object]:
+        """Return what takes rows as far as they may go before their turn, in any thread; `Rows.begun` is for it."""
+
+        def go() -> Passage:
+            passage = self._entered(rows)
+            passage.go(ordered=False)
+            return passage
+
+        return go
 
     def _entered(self, rows: Rows) -> Passage:
         """Return the rows that stand here as columns, by processor."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.batch import Hop, Rows
+from streamlab.columns import Column
 from streamlab.errors import PipelineError
 from streamlab.failures import Failure, text_of
 from streamlab.host import Crew, Host
@@ -38,7 +40,7 @@ class Job:
 
     Attributes:
         generation: a new one makes the process begin a new tree.
-        arrivals: names on the way to the places that it does not know yet, by number of the path node.
+        arrivals: names on the way to the places where rows stand, by number of the path node.
         ids: number of the path node of each row.
         values: value of each row.
         observed: rows to observe.
@@ -56,8 +58,8 @@ class Answer:
     """What came of a `Job`. Path nodes have the numbers of the process, rows those of the job.
 
     Attributes:
-        arrived: the numbers of the places that were arrived at, by the numbers in the job.
-        grown: the places that are new since the last answer, each with the number of the one before it.
+        arrived: the numbers of the places in the job, by the numbers that the process has for them.
+        places: the places beyond that rows have been at, each with the number of the one before it, which comes first.
         ids: path node of each row.
         values: value of each row.
         parents: the row of the job that each came from, never falling.
@@ -69,7 +71,7 @@ class Answer:
     """
 
     arrived: Mapping[int, int]
-    grown: Sequence[tuple[int, Node]]
+    places: Sequence[tuple[int, Node]]
     ids: NDArray[np.integer[Any]]
     values: Sequence[Any]
     parents: NDArray[np.int64]
@@ -97,8 +99,6 @@ class Station:
     def _begin(self, generation: int) -> None:
         self._generation = generation
         self._paths = Paths()
-        self._arrivals: dict[int, Node] = {}
-        self._told = 1  # places; of the root nobody needs to be told
         self._segment = PythonSegment(self._steps, self._paths, self._host, self._limits)
 
     def do(self, packed: bytes) -> bytes:
@@ -106,9 +106,8 @@ class Station:
         job: Job = pickle.loads(packed)
         if job.generation != self._generation:
             self._begin(job.generation)
-        for id, names in job.arrivals.items():
-            self._arrivals[id] = self._paths.arrival(names, id)
-        ids = np.array([self._arrivals[id].id for id in job.ids], dtype=np.int64)
+        arrivals = {id: self._paths.arrival(names, id).id for id, names in job.arrivals.items()}
+        ids = np.array([arrivals[id] for id in job.ids], dtype=np.int64)
         rows = Rows([""] * len(ids), ids, job.values, observed=job.observed)
         rows.together = int(ids[0]) if (ids == ids[0]).all() else None
         stopped = None
@@ -116,14 +115,25 @@ class Station:
             self._segment.advance(rows)
         except Stopped as stop:
             stopped = stop.failure, stop.cause
-        arrived = {id: node.id for id, node in self._arrivals.items() if id in job.arrivals}
-        grown = [(node.parent.id, bare(node)) for node in self._paths.nodes[self._told :] if node.parent is not None]
-        self._told = len(self._paths)
         parents = np.arange(len(rows.ids), dtype=np.int64) if rows.parents is None else rows.parents
+        arrived = {own: id for id, own in arrivals.items()}
         answer = Answer(
-            arrived, grown, rows.ids, rows.values, parents, rows.noted, rows.failures, rows.retried, rows.retries, stopped
+            arrived, (), rows.ids, rows.values, parents, rows.noted, rows.failures, rows.retried, rows.retries, stopped
         )
-        return pack(answer) or pack(self._that_can_be_sent(answer)) or b""
+        return pack(self._placed(answer)) or pack(self._placed(self._that_can_be_sent(answer))) or b""
+
+    def _placed(self, answer: Answer) -> Answer:
+        """Return an answer that says which places its numbers are."""
+        waiting = {*np.unique(answer.ids).tolist(), *(hop.node for hops in answer.noted.values() for hop in hops)}
+        known = set(answer.arrived)
+        found: dict[int, tuple[int, Node]] = {}
+        while waiting:
+            node = self._paths.nodes[waiting.pop()]
+            if node.id not in known and node.parent is not None:
+                known.add(node.id)
+                found[node.id] = node.parent.id, bare(node)
+                waiting.add(node.parent.id)
+        return replace(answer, places=[found[id] for id in sorted(found)])
 
     def _that_can_be_sent(self, answer: Answer) -> Answer:
         """Return an answer without values that cannot be pickled: those rows have failed."""
@@ -138,14 +148,11 @@ class Station:
                 name, path = node.parent.processor, self._paths.text(dead.id)
                 at = int(answer.parents[row])
                 failures.append(Failure(at, self._host.now(), name, "processing", "TypeError", message, "", path=path))
-        grown = [(n.parent.id, bare(n)) for n in self._paths.nodes[self._told :] if n.parent is not None]
-        self._told = len(self._paths)
         stopped = answer.stopped
         if stopped is not None and pack(stopped) is None:
             stopped = stopped[0], RuntimeError(text_of(stopped[1]))
         noted = {row: hops for row, hops in answer.noted.items() if pack(hops) is not None}
-        whole = [*answer.grown, *grown]
-        return replace(answer, grown=whole, ids=ids, values=values, failures=failures, stopped=stopped, noted=noted)
+        return replace(answer, ids=ids, values=values, failures=failures, stopped=stopped, noted=noted)
 
 
 def bare(node: Node) -> Node:
@@ -161,6 +168,13 @@ def pack(value: object) -> bytes | None:
         return None
 
 
+class _Sent(NamedTuple):
+    """Rows that a process has been given, and what waits for its answer."""
+
+    rows: NDArray[np.int64]
+    answer: Callable[[], bytes | None]
+
+
 class ParallelSegment:
     """Shares the rows that stand at its processors out among processes."""
 
@@ -172,9 +186,12 @@ class ParallelSegment:
         self._limits = limits
         self._generation = next(_generations)
         self._crew: Crew | None = None
-        self._known: list[dict[int, Node]] = []  # of each process, the places of its tree by their numbers
-        self._told: list[set[int]] = []  # of each process, the arrivals that it knows
-        self._births: list[int] = []  # how often each process had been started when this was so
+        self._turn = 0  # the process that is next to be given a stretch
+
+    def begin(self, rows: Rows) -> Callable[[], object]:
+        """Send rows of which all stand here out before their turn; what is returned gives what `Rows.begun` is for."""
+        sent = self._send_all(rows, np.arange(len(rows.ids), dtype=np.int64))
+        return lambda: sent
 
     def advance(self, rows: Rows) -> None:
         """Walk every row that stands here to where it ends or leaves."""
@@ -182,35 +199,35 @@ class ParallelSegment:
         here = np.flatnonzero(np.isin(rows.ids, places))
         if not len(here):
             return
-        if self._crew is None:
-            self._crew = self._host.crew(self._setup())
-            self._known = [{} for _ in range(self._crew.size)]
-            self._told = [set() for _ in range(self._crew.size)]
-            self._births = [0] * self._crew.size
+        begun: Any = None if rows.begun is None else rows.begun()
+        rows.begun = None
+        sent: deque[_Sent] = deque(begun or self._send_all(rows, here))
         merged = _Merged(rows, here)
-        values = rows.values if isinstance(rows.values, list) else list(rows.values)
-        count = min(self._crew.size, max(1, len(here) // STRETCH))
-        stretches = [stretch for stretch in np.array_split(here, count) if len(stretch)]
-        while stretches:
-            now, stretches = stretches[: self._crew.size], stretches[self._crew.size :]
-            self._greet(self._crew)
-            jobs = [self._job(number, rows, values, stretch) for number, stretch in enumerate(now)]
-            for number, (stretch, packed) in enumerate(zip(now, self._crew.work(jobs), strict=True)):
-                if packed is not None:
-                    self._take_in(number, merged, stretch, pickle.loads(packed))
-                elif len(stretch) > 1:  # find the line to blame
-                    stretches += np.array_split(stretch, 2)
-                else:
-                    self._died(merged, rows, int(stretch[0]), values)
+        while sent:
+            stretch, answer = sent.popleft()
+            packed = answer()
+            if packed is not None:
+                self._take_in(merged, stretch, pickle.loads(packed))
+            elif len(stretch) > 1:  # find the line to blame
+                sent += [self._send(rows, half) for half in np.array_split(stretch, 2)]
+            else:
+                self._died(merged, rows, int(stretch[0]))
         merged.write(self._paths)
         if merged.stopped is not None:
             raise merged.stopped
 
-    def _greet(self, crew: Crew) -> None:
-        """Forget what processes knew that have been replaced."""
-        for number, births in enumerate(crew.births()):
-            if births != self._births[number]:
-                self._births[number], self._known[number], self._told[number] = births, {}, set()
+    def _send_all(self, rows: Rows, here: NDArray[np.int64]) -> list[_Sent]:
+        """Share rows out."""
+        if self._crew is None:
+            self._crew = self._host.crew(self._setup())
+        count = min(self._crew.size, max(1, len(here) // STRETCH))
+        return [self._send(rows, stretch) for stretch in np.array_split(here, count)]
+
+    def _send(self, rows: Rows, stretch: NDArray[np.int64]) -> _Sent:
+        """Give rows to the process whose turn it is."""
+        assert self._crew is not None
+        self._turn = (self._turn + 1) % self._crew.size
+        return _Sent(stretch, self._crew.work(self._turn, self._job(rows, stretch)))
 
     def _setup(self) -> bytes:
         """Return what a process needs.
@@ -230,26 +247,26 @@ class ParallelSegment:
                 ) from error
         return cloudpickle.dumps(([step.processor for step in self._steps.values()], self._limits))  # type: ignore[no-any-return]
 
-    def _job(self, number: int, rows: Rows, values: Sequence[Any], stretch: NDArray[np.int64]) -> bytes:
+    def _job(self, rows: Rows, stretch: NDArray[np.int64]) -> bytes:
         ids = rows.ids[stretch].tolist()
-        fresh = set(ids) - self._told[number]
-        self._told[number] |= fresh
+        arrivals = {id: self._paths.names(id) for id in set(ids)}
         observed = np.flatnonzero(np.isin(rows.lines_of(stretch), np.asarray(rows.observed, dtype=np.int64))).tolist()
-        own = [values[row] for row in stretch.tolist()]
-        job = Job(self._generation, {id: self._paths.names(id) for id in fresh}, ids, own, observed)
+        if isinstance(rows.values, Column):
+            own = rows.values.take(stretch).to_list()
+        else:
+            own = [rows.values[row] for row in stretch.tolist()]
+        job = Job(self._generation, arrivals, ids, own, observed)
         packed = pack(job)
         if packed is None:
             own = [value if pack(value) is not None else Unsendable(type(value).__name__) for value in own]
             packed = pickle.dumps(replace(job, values=own), protocol=5)
         return packed
 
-    def _take_in(self, number: int, merged: _Merged, stretch: NDArray[np.int64], answer: Answer) -> None:
+    def _take_in(self, merged: _Merged, stretch: NDArray[np.int64], answer: Answer) -> None:
         """Take in the answer of a process: its places become those of the batch's tree, its rows those of the batch."""
-        known = self._known[number]
-        for id, own in answer.arrived.items():
-            known[own] = self._paths.nodes[id]
-        for parent, node in answer.grown:
-            if node.id not in known and parent in known:  # others are on the way to an arrival
+        known = {own: self._paths.nodes[id] for own, id in answer.arrived.items()}
+        for parent, node in answer.places:
+            if parent in known:  # others are on the way to an arrival
                 known[node.id] = self._paths.like(known[parent], node)
         table = {id: known[id].id for id in np.unique(answer.ids).tolist()}
         ids = np.array([table[id] for id in answer.ids.tolist()], dtype=np.int64)
@@ -258,14 +275,14 @@ class ParallelSegment:
                 hop.node = known[hop.node].id
         merged.add(stretch, ids, answer)
 
-    def _died(self, merged: _Merged, rows: Rows, row: int, values: Sequence[Any]) -> None:
+    def _died(self, merged: _Merged, rows: Rows, row: int) -> None:
         """Settle a row whose process died of it."""
         node = self._paths.nodes[int(rows.ids[row])]
         step = self._steps[node.processor or ""]
         walk = Walk(self._steps, self._paths, self._host, self._limits)
         error = Refusal("worker_died", "or a processor behind it ended the process that ran it")
-        [(to, out)] = walk.settle(step, node, values[row], error, 1, 0)
-        walk.saw(step, node, values[row], [(to, out)], 0.0, 1, 0)
+        [(to, out)] = walk.settle(step, node, rows.values[row], error, 1, 0)
+        walk.saw(step, node, rows.values[row], [(to, out)], 0.0, 1, 0)
         _, failure = walk.failures[0]
         failure.line_no = 0
         [(_, hops)] = walk.hops
