@@ -207,9 +207,10 @@ class Engine:
 
     def flush(self) -> Iterator[Batch]:
         """Yield what stateful processors have left, upstream ones first; each batch goes through the rest of the graph."""
-        for step in self._steps.values():
-            for flusher in step.flushers():
-                yield from self._flush(step, flusher)
+        for part in cut(self.pipeline):  # in the same order however many processes there are
+            for step in (self._steps[processor.name] for processor in part.processors):
+                for flusher in step.flushers():
+                    yield from self._flush(step, flusher)
 
     def _flush(self, step: Step, flusher: Any) -> Iterator[Batch]:
         """Yield the batches that one instance's flush makes."""
