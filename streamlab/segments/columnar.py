@@ -24,6 +24,7 @@ from streamlab.host import Host
 from streamlab.paths import Node, Paths, Target
 from streamlab.policy import Limits
 from streamlab.processors.columnar import Kernel, Outcome
+from streamlab.segments import Stopped
 from streamlab.segments.steps import Step
 from streamlab.segments.walk import Walk
 
@@ -194,11 +195,12 @@ class ColumnarSegment:
         for visit in passage.visits:
             booking.book(visit)
             visit.step.seconds = (visit.step.seconds or 0.0) + visit.seconds * len(visit.piece.rows)
+        stopped = booking.stop()
         rows.values = _values(rows, booking.ids, passage.landed)
         rows.ids, rows.together = booking.ids, None
         walk.report(rows)
-        if walk.stopped is not None:
-            raise walk.stopped
+        if stopped is not None:
+            raise stopped
 
     def begin(self, rows: Rows) -> Callable[[], object]:
         """Return what takes rows as far as they may go before their turn, in any thread; `Rows.begun` is for it."""
@@ -243,6 +245,7 @@ class _Booking:
         self._rows = rows
         self._walk = walk
         self._observed: NDArray[np.bool_] | None = None
+        self._stops: list[tuple[int, Stopped]] = []
 
     def book(self, visit: Visit) -> None:
         """Move the rows of a piece to where their results lead."""
@@ -282,6 +285,19 @@ class _Booking:
             self._walk.saw(step, node, value, placed, seconds, 1, row)
             [(to, _)] = placed
             self.ids[row] = to.id
+            if self._walk.stopped is not None:
+                self._stops.append((row, self._walk.stopped))
+                self._walk.stopped = None
+
+    def stop(self) -> Stopped | None:
+        """Return the first failure, by row, that ends the run; the rows after it go back to where they stood."""
+        if not self._stops:
+            return None
+        last, stopped = min(self._stops, key=lambda stop: stop[0])
+        self.ids[last + 1 :] = self._rows.ids[last + 1 :]
+        self._walk.failures = [(row, failure) for row, failure in self._walk.failures if row <= last]
+        self._walk.hops = [(row, hops) for row, hops in self._walk.hops if row <= last]
+        return stopped
 
     def _observe(self, visit: Visit, came: Outcome, before: NDArray[np.int64], failed: NDArray[np.bool_]) -> None:
         """Keep the visits of observed lines; those that failed are kept already."""
@@ -315,7 +331,8 @@ def _values(rows: Rows, ids: NDArray[np.int64], landed: Sequence[Piece]) -> Sequ
         values[row] = None
     for piece in landed:
         for row, value in zip(piece.rows.tolist(), piece.column.to_list(), strict=True):
-            values[row] = value
+            if moved[row]:
+                values[row] = value
     return values
 
 
