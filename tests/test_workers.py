@@ -85,14 +85,16 @@ def test_functions_run_elsewhere() -> None:
 
 def test_a_line_that_ends_its_process_costs_that_line() -> None:
     def fatal(line: str) -> str:
-        if line == "500":
+        if line in ("500", "12000"):
             os._exit(3)
         return line
 
-    run = Pipeline("p").add("fatal", fatal).run(LINES[:1000], workers=2)
+    run = Pipeline("p").add("fatal", fatal).run(LINES, workers=2)  # the lines after these two are on their way already
     assert run.state == "finished"
-    assert run.errors[["line_no", "kind", "line"]].values.tolist() == [[500, "worker_died", "500"]]
-    assert run.output["value"].tolist() == [line for line in LINES[:1000] if line != "500"]
+    told = run.errors[["line_no", "kind", "line"]].values.tolist()
+    assert told == [[500, "worker_died", "500"], [12000, "worker_died", "12000"]]
+    assert run.output["value"].tolist() == [line for line in LINES if line not in ("500", "12000")]
+    assert run.output["line_no"].tolist() == [int(line) for line in LINES if line not in ("500", "12000")]
 
 
 def test_a_process_with_a_call_that_hangs_is_replaced() -> None:
