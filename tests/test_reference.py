@@ -148,7 +148,7 @@ def test_pipeline_run_does_what_the_reference_does(kind: str, plan: Plan, lines:
     stripped = [line[:-1].removesuffix("\r") if line.endswith("\n") else line for line in lines]
     expected = reference_of(plan, stripped)
     sink = Collect()
-    with patch("streamlab.runners.local.FIRST_BATCH", limit):
+    with patch("streamlab.runners.intake.FIRST_BATCH", limit):
         run = plan.build()[0].run(lines if kind == "list" else iter(lines), trace="all", output=sink)
     assert run.state == "finished", run.exception
     numbers = [None if n < 0 else n for line_no, _ in sink.chunks() for n in line_no.tolist()]

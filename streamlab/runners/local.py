@@ -6,34 +6,21 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 from streamlab.batch import Batch, Chunk, Rows
-from streamlab.columns import Column
 from streamlab.engine import Engine
 from streamlab.errors import ProcessorFailed, RunError
 from streamlab.journal import Journal
 from streamlab.runners import ENDED, State
 from streamlab.runners.host import LocalHost
-from streamlab.runners.reader import Reader
+from streamlab.runners.intake import Intake
+from streamlab.runners.outlet import Outlet, Refused
 from streamlab.segments import Stopped
 from streamlab.sinks import Sink
 from streamlab.sources import Source
 
-#: Seconds that a batch should take: short, so that nothing waits long for its neighbours, and pauses and stops come soon.
-BATCH_SECONDS = 0.010
-#: The same of columns, where a batch costs more and a line less; and in processes, which wait for each other at its end.
-COLUMN_SECONDS, PARALLEL_SECONDS = 0.030, 0.100
-#: Lines of a batch, at the start and at most.
-FIRST_BATCH, MAX_BATCH = 1, 16_384
-#: The same of columns.
-FIRST_COLUMN, MAX_COLUMN = 256, 65_536
-#: Values of a column that is worth a thread, to begin with it or to write it.
-LARGE_COLUMN = 8_192
 #: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
 PATIENCE = 0.1
 #: Seconds between two looks at signals while the calling thread waits. An untimed wait is not ended by Ctrl-C once a library
@@ -55,34 +42,27 @@ class LocalRunner:
         self.exception: BaseException | None = None
         self._engine = engine
         self._source = source
+        self._intake = Intake(engine, source, host)
+        self._outlet = Outlet(sink, host, self._book)
         self._sink = sink
         self._journal = journal
         self._host = host
         self._stopping = stopping
-        # Polars, and processes, work on other cores than the one that Python holds: lines are read and begun with ahead.
-        early = engine.takes_columns or engine.parallel
-        self._reader = Reader(source) if source.blocking or early else None
-        self._ahead: deque[tuple[Chunk, Rows | None]] = deque()
-        self._depth = host.cores() + 1 if engine.takes_columns else 2 if engine.parallel else 1
         self._lock = threading.Lock()
         self._going = threading.Event()
         self._going.set()
         self._done = threading.Event()
-        self._seconds = PARALLEL_SECONDS if engine.parallel else COLUMN_SECONDS if engine.takes_columns else BATCH_SECONDS
-        self._most = MAX_COLUMN if engine.takes_columns else MAX_BATCH
-        self._limit = max(FIRST_COLUMN if engine.takes_columns else FIRST_BATCH, engine.concurrency)
         self._began = self._ticked = host.clock()
         self._uptime: float | None = None
         self._drain_until: float | None = None
-        self._writing: tuple[Batch, Future[Sequence[tuple[int, BaseException]]]] | None = None
         self._worker = threading.Thread(target=self._work, name=f"streamlab-{engine.pipeline.name}", daemon=True)
 
     # For who holds the run
 
     def start(self) -> None:
         """Begin, in the background."""
-        if self._reader is not None:
-            threading.Thread(target=self._reader.pump, name="streamlab-reader", daemon=True).start()
+        if self._intake.reader is not None:
+            threading.Thread(target=self._intake.reader.pump, name="streamlab-reader", daemon=True).start()
         self._worker.start()
 
     def run(self) -> None:
@@ -91,8 +71,8 @@ class LocalRunner:
         apart = not self._source.blocking or _has_event_loop()
         self.start() if apart else self._worker.start()
         try:
-            if self._reader is not None and not apart:
-                self._reader.pump()
+            if self._intake.reader is not None and not apart:
+                self._intake.reader.pump()
             self.wait(None)
         except KeyboardInterrupt:
             self.stop()
@@ -117,9 +97,7 @@ class LocalRunner:
         with self._lock:
             self._stopping.set()
             self._going.set()
-        if self._reader is not None:
-            self._reader.close()
-            self._reader.wake()
+        self._intake.close()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for the end; tell whether it has come."""
@@ -159,9 +137,9 @@ class LocalRunner:
             self._until_ended()
             self.state = "draining"
             for batch in self._engine.flush():
-                self._hand_on(batch)
+                self._outlet.hand_on(batch)
                 self._in_time()
-            self._settle()
+            self._outlet.settle()
             self._close()
             state = "stopped" if self._stopping.is_set() else "finished"
         except KeyboardInterrupt as interrupt:  # raised by a processor: as good as the user's
@@ -178,9 +156,9 @@ class LocalRunner:
             self._hold()
             if self._stopping.is_set() and self._drained():
                 return
-            chunk, rows = self._next()
+            chunk, rows = self._intake.next(0.0 if self._outlet.writing else POLL_SECONDS)
             if chunk is None:
-                self._settle()
+                self._outlet.settle()
             elif chunk.lines:
                 self._one(chunk, rows)
             else:
@@ -191,39 +169,16 @@ class LocalRunner:
         """Wait while the run is paused."""
         if self._going.is_set():
             return
-        self._settle()
+        self._outlet.settle()
         self.state = "paused"
         while not self._going.wait(POLL_SECONDS) and not self._stopping.is_set():
             self._tick()
         self.state = "running"
 
-    def _next(self) -> tuple[Chunk | None, Rows | None]:
-        """Return the next lines, and their rows if they have been begun with; ``None`` when none have come, none at the end.
-
-        While lines wait to be read, those after them are begun with: by other threads, or by processes.
-        """
-        if self._reader is None:
-            return self._source.read(self._limit), None
-        self._reader.capacity = self._most if self._engine.takes_columns else self._limit
-        depth = self._depth if self._engine.parallel or self._limit > LARGE_COLUMN else 1
-        while len(self._ahead) < depth and not (self._ahead and self._reader.drained()):
-            busy = self._ahead or self._writing is not None
-            chunk = self._reader.take(self._limit, 0.0 if busy else POLL_SECONDS)
-            if chunk is None or not chunk.lines:
-                return chunk, None
-            self._ahead.append((chunk, self._begun(chunk) if depth > 1 else None))
-        return self._ahead.popleft()
-
-    def _begun(self, chunk: Chunk) -> Rows:
-        rows = self._engine.enter(chunk, early=True)
-        if rows.begun is not None:
-            rows.begun = self._host.ahead(rows.begun).result
-        return rows
-
     def _drained(self) -> bool:
         """Tell whether no lines are left that were taken from the source before the stop."""
         self.state = "draining"
-        if self._reader is None or (not self._ahead and self._reader.drained()):
+        if self._intake.drained():
             return True
         self._in_time()
         return False
@@ -246,23 +201,9 @@ class LocalRunner:
 
     def _give_up(self) -> None:
         """Keep the lines that were taken from the source, and not brought to their end, as unfinished."""
-        self._give_up_writing()
-        while self._ahead:
-            self._journal.leave(self._ahead.popleft()[0].lines)
-        while self._reader is not None and not self._reader.drained():
-            chunk = self._reader.take(MAX_BATCH, 0.0)
-            if chunk is not None:
-                self._journal.leave(chunk.lines)
-
-    def _give_up_writing(self) -> None:
-        """Book the batch that is being written if that succeeds; else keep its lines as unfinished."""
-        if self._writing is None:
-            return
-        (batch, written), self._writing = self._writing, None
-        if written.exception() is None:
-            self._book(batch, written.result())
-        else:
-            self._journal.leave(batch.lines)
+        self._journal.leave(self._outlet.give_up())
+        for lines in self._intake.left():
+            self._journal.leave(lines)
 
     def _one(self, chunk: Chunk, rows: Rows | None) -> None:
         """Work on one chunk, in several batches when it takes long."""
@@ -272,50 +213,27 @@ class LocalRunner:
         try:
             while True:
                 batch = self._engine.process(chunk, first, self._host.clock() + PATIENCE, rows)
-                self._hand_on(batch)
+                self._outlet.hand_on(batch)
                 if len(batch.lines) == len(chunk.lines):
                     break
                 first, chunk, rows = self._handed_on(), chunk.split(len(batch.lines))[1], None
-                if self._stopping.is_set() and self._reader is None:  # as if not read: they are still where they were
+                if self._stopping.is_set() and self._intake.reader is None:  # as if not read: they are still where they were
                     with self._lock:
                         self._journal.give_back(chunk)
                     break
                 self._in_time()
         except BaseException:
             booked = max(self._journal.received - first, 0)
-            self._give_up_writing()
+            self._journal.leave(self._outlet.give_up())
             self._journal.leave(chunk.lines[booked:])
             raise
-        self._adapt(lines, self._host.clock() - start)
+        self._intake.adapt(lines, self._host.clock() - start)
 
     def _handed_on(self) -> int:
         """Return how many lines the sink has, or is being given: the number of the next one."""
-        return self._journal.received + (0 if self._writing is None else len(self._writing[0].lines))
+        return self._journal.received + self._outlet.lines
 
-    def _hand_on(self, batch: Batch) -> None:
-        """Give outputs to the sink, and book the batch when it has taken them.
-
-        A large column is written by another thread, while the next batch is worked on.
-        """
-        values, line_no = batch.emitted()
-        if isinstance(values, Column) and not getattr(self._sink, "columns", False):
-            values = values.to_list()
-        write = partial(self._sink.write, values, line_no) if len(values) else tuple
-        self._settle()
-        if isinstance(values, Column) and len(values) >= LARGE_COLUMN and batch.stopped is None:
-            self._writing = batch, self._host.aside(write)
-        else:
-            self._book(batch, write())
-
-    def _settle(self) -> None:
-        """Wait for the batch that is being written, and book it."""
-        if self._writing is not None:
-            batch, written = self._writing
-            refused = written.result()
-            self._writing = None
-            self._book(batch, refused)
-
-    def _book(self, batch: Batch, refused: Sequence[tuple[int, BaseException]]) -> None:
+    def _book(self, batch: Batch, refused: Refused) -> None:
         """Book a batch whose outputs the sink has taken, but for those that it refused."""
         for position, error in sorted(refused, key=lambda refusal: -refusal[0]):
             batch.refuse(position, error, self._host.now())
@@ -325,13 +243,6 @@ class LocalRunner:
             failure = batch.stopped.failure
             why = "; mend what hangs" if failure.kind == "worker_died" else ' (on_error="stop")'
             raise ProcessorFailed(failure.where(self._engine.pipeline.name) + why) from batch.stopped.cause
-
-    def _adapt(self, lines: int, seconds: float) -> None:
-        """Choose the size of the next batch: grow under load, shrink when a batch takes long."""
-        if seconds > 2 * self._seconds:
-            self._limit = max(int(lines * self._seconds / seconds), self._engine.concurrency, 1)
-        elif seconds < self._seconds and 2 * lines > self._limit:
-            self._limit = min(self._limit * (8 if 8 * seconds < self._seconds else 2), self._most)
 
     def _tick(self, *, last: bool = False) -> None:
         """Write the history's row once a second, and at the end."""
@@ -351,10 +262,9 @@ class LocalRunner:
         """Let go of everything, and be done, whatever happened."""
         try:
             self._uptime = self.uptime()
-            if self._reader is not None:
-                self._reader.close()
-            self._close()
+            self._intake.close()
             self._give_up()
+            self._close()
             self._tick(last=True)
         except BaseException as error:  # the first failure is the one to tell of
             self.exception, state = self.exception or error, "failed"
