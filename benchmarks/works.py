@@ -16,11 +16,13 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import apart
 from benchmarks.contenders import end, start, warn_if_told
 from benchmarks.contenders import pipeline as demo_pipeline
 from benchmarks.corpus import SEED, corpus
@@ -46,23 +48,31 @@ class FileContender:
 
     Attributes:
         name: what the table calls it.
-        run: takes the source and the target.
+        run: takes the source and the target; returns None or, by its own clock, the seconds that it took.
         about: how it is set up, for people.
-        package: what has to be installed for it: a Python package, or with a leading ``$`` a program.
+        package: what has to be installed for it: a Python package; with a leading ``$`` a program; with a leading ``@`` a
+            peer in an environment of its own.
         share: which part of the lines it gets; less than all for those that would take minutes.
         ordered: whether what it writes is in the order that the others write it in.
+        own_clock: whether the seconds that ``run`` returns count: for a peer in a process of its own, whose start and
+            imports are no part of the work, as they are not for those in this process.
+        strips: whether it takes blanks off both ends of a line, like it or not; it is given lines that have none.
     """
 
     name: str
-    run: Callable[[Path, Path], None]
+    run: Callable[[Path, Path], float | None]
     about: str
     package: str = ""
     share: float = 1.0
     ordered: bool = True
+    own_clock: bool = False
+    strips: bool = False
 
     @property
     def installed(self) -> bool:
         """Whether it can run here."""
+        if self.package.startswith("@"):
+            return apart.version_of(self.package[1:]) is not None
         if self.package.startswith("$"):
             return shutil.which(self.package[1:]) is not None
         return not self.package or find_spec(self.package) is not None
@@ -396,6 +406,14 @@ def json_reactivex(source: Path, target: Path) -> None:
     _reactivex(source, target, lambda s, op: s.pipe(op.map(json.loads), op.filter(is_slow), op.map(rewritten)))
 
 
+# pathway, in a process of its own: see `benchmarks.peer_pathway`
+
+
+def _pathway(work: str, about: str, strips: bool = False) -> FileContender:
+    run = partial(apart.run, "pathway", work)
+    return FileContender("pathway", run, about, "@pathway", ordered=False, own_clock=True, strips=strips)
+
+
 _SLOW_PEERS = 0.05
 WORKS = (
     Work(
@@ -408,6 +426,7 @@ WORKS = (
             FileContender("polars", demo_polars, "one lazy query, no ledger", "polars"),
             FileContender("mawk", demo_mawk, "one program", "$mawk"),
             FileContender("bytewax", demo_bytewax, "maps in a row, batches of 1024", "bytewax"),
+            _pathway("demo", "one udf, subscribe; its own process and clock; lines stripped", strips=True),
             FileContender("reactivex", demo_reactivex, "maps in a row", "reactivex", _SLOW_PEERS),
             FileContender("streamz", demo_streamz, "maps in a row", "streamz", _SLOW_PEERS),
         ),
@@ -422,6 +441,7 @@ WORKS = (
             FileContender("polars", extract_polars, "one lazy query, no ledger", "polars"),
             FileContender("mawk", extract_mawk, "splits at blanks instead", "$mawk"),
             FileContender("bytewax", extract_bytewax, "map, filter, count_final", "bytewax", ordered=False),
+            _pathway("extract", "one udf, filter, groupby, subscribe; its own process and clock"),
             FileContender("reactivex", extract_reactivex, "map, filter, to_list", "reactivex", _SLOW_PEERS),
             FileContender("streamz", extract_streamz, "map, filter, sink", "streamz", _SLOW_PEERS),
         ),
@@ -435,6 +455,7 @@ WORKS = (
             FileContender("streamlab-functions", json_functions, "Python functions, trace=True"),
             FileContender("polars", json_polars, "one lazy query, no ledger", "polars"),
             FileContender("bytewax", json_bytewax, "map, filter, map", "bytewax"),
+            _pathway("json", "one udf, filter, subscribe; its own process and clock"),
             FileContender("reactivex", json_reactivex, "map, filter, map", "reactivex", _SLOW_PEERS),
             FileContender("streamz", json_streamz, "map, filter, map", "streamz", _SLOW_PEERS),
         ),
