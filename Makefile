@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 BENCH := .venv-bench
+PATHWAY := .venv-bench-pathway
 
 .PHONY: run test check bench soak data lowest clean
 
@@ -19,7 +20,7 @@ check: $(READY)  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(BENCH)/ready  ## measure against a plain loop and against other engines, in one run
+bench: $(BENCH)/ready $(PATHWAY)/ready  ## measure against a plain loop and against other engines, in one run
 	$(BENCH)/bin/python -m benchmarks
 
 soak: $(READY)  ## the long tests
@@ -46,5 +47,10 @@ $(BENCH)/ready: pyproject.toml benchmarks/requirements.txt
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -e . -r benchmarks/requirements.txt
 	touch $@
 
+# A peer that cannot be installed is left out of the table; it is tried again the next time.
+$(PATHWAY)/ready: benchmarks/requirements-pathway.txt
+	-test -x $(PATHWAY)/bin/python || $(PYTHON) -m venv $(PATHWAY)
+	-$(PATHWAY)/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@
+
 clean:
-	rm -rf $(VENV) $(BENCH) .venv-lowest build dist data/generated
+	rm -rf $(VENV) $(BENCH) $(PATHWAY) .venv-lowest build dist data/generated

@@ -12,15 +12,18 @@ from typing import TypeVar
 
 from benchmarks.contenders import CONTENDERS, Contender, loop
 from benchmarks.corpus import corpus
-from benchmarks.latency import latency
+from benchmarks.growth import GROWTH, growth
+from benchmarks.latency import Latency, latency
 from benchmarks.measure import Timing, Trial, interleave
 from benchmarks.picture import draw
 from benchmarks.report import Report, as_text, save
+from benchmarks.start import START, start
 from benchmarks.workers import WORKERS, workers
 from benchmarks.works import WORKS, FileContender, Work
 
 WARM_UP_LINES = 2000
 LATENCY = "latency"
+PARTS = (LATENCY, WORKERS, GROWTH, START)
 C = TypeVar("C", bound=Contender | FileContender)
 
 
@@ -48,20 +51,21 @@ def _trial(contender: Contender, lines: list[str], expected: list[str]) -> Trial
 def _file_trials(work: Work, chosen: Sequence[FileContender], count: int, folder: Path) -> list[Trial]:
     """Prepare the contenders of a work that goes from file to file; each output is compared, then taken away."""
     lines = work.lines(count)
-    sources: dict[int, tuple[Path, list[bytes]]] = {}
-    for share in {max(1, round(count * one.share)) for one in chosen}:
-        source = folder / f"{work.name}-{share}.log"
-        source.write_bytes(_encoded(lines[:share]))
-        target = source.with_suffix(".expected")
-        work.contenders[0].run(source, target)
-        sources[share] = source, target.read_bytes().splitlines(keepends=True)
+    sources: dict[tuple[int, bool], tuple[Path, list[bytes]]] = {}
     trials = []
     for one in chosen:
-        share = max(1, round(count * one.share))
-        source, expected = sources[share]
+        kind = share, strips = max(1, round(count * one.share)), one.strips
+        if kind not in sources:
+            source = folder / f"{work.name}-{share}{'-stripped' if strips else ''}.log"
+            source.write_bytes(_encoded([line.strip() for line in lines[:share]] if strips else lines[:share]))
+            target = source.with_suffix(".expected")
+            work.contenders[0].run(source, target)
+            sources[kind] = source, target.read_bytes().splitlines(keepends=True)
+        source, expected = sources[kind]
         target = folder / f"{work.name}-{one.name}.out"
-        check = partial(_check_file, f"{work.name}: {one.name}", target, expected, one.ordered)
-        trials.append(Trial(f"{work.name}: {one.name}", share, partial(one.run, source, target), check))
+        name = f"{work.name}: {one.name}"
+        check = partial(_check_file, name, target, expected, one.ordered)
+        trials.append(Trial(name, share, partial(one.run, source, target), check, one.own_clock))
     return trials
 
 
@@ -103,9 +107,15 @@ def _encoded(lines: list[str]) -> bytes:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     names = [one.name for one in CONTENDERS] + [f"{work.name}: {one.name}" for work in WORKS for one in work.contenders]
-    names += [LATENCY, WORKERS]
+    names += PARTS
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast is streamlab, against what?")
-    parser.add_argument("--lines", type=int, default=1_000_000, metavar="N", help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--lines",
+        type=int,
+        default=1_000_000,
+        metavar="N",
+        help="how many; growth goes to ten times as many (default: %(default)s)",
+    )
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument(
         "--only",
@@ -129,30 +139,50 @@ def _chosen(contenders: Sequence[C], only: tuple[str, ...], prefix: str = "") ->
     return [contenders[0], *chosen] if chosen or f"{prefix}{contenders[0].name}".startswith(only) else []
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run as a program; return the exit code."""
-    options = _options(arguments)
+def _latency() -> list[Latency]:
+    """Measure the latency at a slow rate and at a fast one."""
+    found = []
+    for rate in (100.0, 10_000.0):
+        _say(f"latency at {rate:,.0f} lines/s")
+        found.append(latency(rate))
+    return found
+
+
+def _measured(options: argparse.Namespace) -> Report:
+    """Measure what was asked for."""
     only = tuple(options.only or ("",))
+    lines, rounds = options.lines, options.rounds
     wanted = _chosen(CONTENDERS, only)
-    material = corpus(options.lines)
-    timings = _measure(material.lines, [one for one in wanted if one.installed], options.rounds)
+    material = corpus(lines)
+    timings = _measure(material.lines, [one for one in wanted if one.installed], rounds)
     skipped = [one.name for one in wanted if not one.installed]
     for work in WORKS:
         chosen = _chosen(work.contenders, only, f"{work.name}: ")
         skipped += [f"{work.name}: {one.name}" for one in chosen if not one.installed]
-        timings |= _measure_files(work, [one for one in chosen if one.installed], options.lines, options.rounds)
-    if WORKERS.startswith(only):
-        timings |= workers(max(options.lines // 5, 1), options.rounds, _say)
-    delays = []
-    if LATENCY.startswith(only):
-        for rate in (100.0, 10_000.0):
-            _say(f"latency at {rate:,.0f} lines/s")
-            delays.append(latency(rate))
-    report = Report(options.lines, material.origin, options.rounds, timings, skipped, delays)
+        timings |= _measure_files(work, [one for one in chosen if one.installed], lines, rounds)
+    parts = [part for part in PARTS if part.startswith(only)]
+    if WORKERS in parts:
+        timings |= workers(lines, rounds, _say)
+    return Report(
+        lines,
+        material.origin,
+        rounds,
+        timings,
+        skipped,
+        latency=_latency() if LATENCY in parts else [],
+        growth=growth(10 * lines, rounds, _say) if GROWTH in parts and sys.platform == "linux" else [],
+        starts=start(rounds, _say) if START in parts else {},
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run as a program; return the exit code."""
+    options = _options(arguments)
+    report = _measured(options)
     print(as_text(report))
     print(f"\nsaved as benchmarks/results/{save(report).name}")
     if options.draw:
-        print(f"drawn as {draw(timings)}")
+        print(f"drawn as {draw(report.timings)}")
     return 0
 
 

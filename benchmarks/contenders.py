@@ -99,7 +99,7 @@ class KeepSink:
     def __init__(self) -> None:
         self.values: list[str] = []
 
-    def write(self, values: list[Any], line_no: NDArray[np.int64]) -> Sequence[tuple[int, Exception]]:
+    def write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> Sequence[tuple[int, Exception]]:
         """Keep a batch."""
         self.values += values
         return ()

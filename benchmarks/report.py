@@ -11,13 +11,19 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from benchmarks.apart import version_of
 from benchmarks.contenders import CONTENDERS
+from benchmarks.growth import WAYS, Growth
 from benchmarks.latency import Latency
-from benchmarks.measure import Ratio, Timing, cost, speed
+from benchmarks.measure import Ratio, Timing, cost, speed, times
+from benchmarks.start import ABOUT, DEMO, OTHER_IMPORTS, OTHER_PROCESS, OWN_IMPORT
+from benchmarks.workers import HEAVY
 from benchmarks.works import WORKS
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("streamlab", "polars", "bytewax", "reactivex", "streamz")
+PACKAGES = ("streamlab", "polars", "pandas", "bytewax", "reactivex", "streamz")
+APART = ("pathway",)
+LARGE, TENTH = 10_000_000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Report:
         timings: by contender, in the order of the table.
         skipped: contenders that are not installed.
         latency: at several rates; empty when it was not measured.
+        growth: several sizes, each way; empty when it was not measured.
+        starts: what fresh interpreters took, in seconds, by what they did; empty when it was not measured.
     """
 
     lines: int
@@ -39,6 +47,8 @@ class Report:
     timings: Mapping[str, Timing]
     skipped: Sequence[str]
     latency: Sequence[Latency]
+    growth: Sequence[Growth]
+    starts: Mapping[str, Timing]
 
 
 @dataclass(frozen=True)
@@ -70,9 +80,15 @@ def _at_most(text: str, bound: float, ratio: Ratio) -> Target:
     return Target(text, f"<= {bound:.0%}", f"{ratio.median:+.1%}", f"{ratio.best:+.1%}", ratio.median <= bound)
 
 
-def targets(timings: Mapping[str, Timing], delays: Sequence[Latency]) -> list[Target]:
+def _within(text: str, bound: float, ratio: Ratio) -> Target:
+    """Return a target for how many times as long something may take."""
+    return Target(text, f"<= {bound:.2f}", f"{ratio.median:.2f}", f"{ratio.best:.2f}", ratio.median <= bound)
+
+
+def targets(report: Report) -> list[Target]:
     """Compare what was measured with what the project asks for; what was not measured is left out."""
-    found = []
+    found: list[Target] = []
+    timings = report.timings
 
     def fast(text: str, bound: float, name: str, *others: str) -> None:
         """Ask for a speed against the fastest of others."""
@@ -87,24 +103,50 @@ def targets(timings: Mapping[str, Timing], delays: Sequence[Latency]) -> list[Ta
     fast("(b) demo by built-ins; streamz is 1.0", 50.0, "demo: streamlab", "demo: streamz")
     fast("(b) demo by built-ins; mawk is 1.0", 1.0, "demo: streamlab", "demo: mawk")
     for mark, work in (("c", "extract"), ("d", "json")):
-        best = [f"{work}: {peer}" for peer in ("bytewax", "streamz", "reactivex")]
+        best = [f"{work}: {peer}" for peer in ("bytewax", "pathway", "streamz", "reactivex")]
         fast(f"({mark}) {work}; the best peer is 1.0", 8.0, f"{work}: streamlab", *best)
         fast(f"({mark}) {work}; Polars alone is 1.0", 0.7, f"{work}: streamlab", f"{work}: polars")
     off = timings.get("streamlab-off")
     for mode, name, bound in (("True", "streamlab-on", 0.03), ('"all"', "streamlab-all", 0.08)):
         if off and name in timings:
             found.append(_at_most(f"(e) trace={mode} costs, over trace=False", bound, cost(timings[name], off)))
-    for delay in delays:
+    for delay in report.latency:
         text = f"(f) p99 from read to output, {delay.rate:,.0f} lines/s"
         found.append(Target(text, "< 10 ms", f"{delay.p99_ms:.2f} ms", "", delay.p99_ms < 10))
     fast("(h) two workers; one is 1.0", 1.7, "workers: 2", "workers: 1")
+    return found + _growth_targets(report.growth) + _start_targets(report.starts)
+
+
+def _growth_targets(growth: Sequence[Growth]) -> list[Target]:
+    """Compare ten million lines with one million: the time of a line, and the peak of memory."""
+    found = []
+    for way in WAYS:
+        sizes = {one.lines: one for one in growth if one.name == way}
+        if LARGE in sizes and TENTH in sizes:
+            large, tenth = sizes[LARGE], sizes[TENTH]
+            text = f"growth, {way}: {{}}, {LARGE:,} lines over {TENTH:,}"
+            found.append(_within(text.format("time of a line"), 1.25, times(large, tenth)))
+            memory = Ratio(large.peak_mb / tenth.peak_mb - 1, min(large.peaks_mb) / min(tenth.peaks_mb) - 1)
+            found.append(_at_most(text.format("peak of memory"), 0.10, memory))
     return found
+
+
+def _start_targets(starts: Mapping[str, Timing]) -> list[Target]:
+    """Compare what a start takes with what others take."""
+    if not starts:
+        return []
+    imports, demo = times(starts[OWN_IMPORT], starts[OTHER_IMPORTS]), times(starts[DEMO], starts[OTHER_PROCESS])
+    return [
+        _within("start: importing streamlab; pandas and polars are 1.0", 0.35, imports),
+        _within("start: the demo's first line; importing polars is 1.0", 2.0, demo),
+    ]
 
 
 def _timing_rows(timings: Mapping[str, Timing], skipped: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the table of contenders, its head first."""
     abouts = {contender.name: contender.about for contender in CONTENDERS}
     abouts |= {f"{work.name}: {one.name}": one.about for work in WORKS for one in work.contenders}
+    abouts |= {contender.name: contender.about for contender in HEAVY}
     rows = [("contender", "median s/1M", "best s/1M", "lines/s", "speed", "at best", "")]
     for name, timing in timings.items():
         group, colon, _ = name.rpartition(": ")
@@ -122,6 +164,24 @@ def _timing_rows(timings: Mapping[str, Timing], skipped: Sequence[str]) -> list[
             )
         )
     return rows + [(name, *"-----", "not installed: skipped") for name in skipped]
+
+
+def _growth_rows(growth: Sequence[Growth]) -> list[tuple[str, ...]]:
+    """Return the table of sizes, its head first."""
+    rows: list[tuple[str, ...]] = [("growth", "lines", "median s", "s/1M", "best s/1M", "peak MB", "")]
+    for one in growth:
+        seconds, line, best = one.median * one.lines, one.median * 1e6, one.best * 1e6
+        figures = (f"{seconds:.3f}", f"{line:.3f}", f"{best:.3f}", f"{one.peak_mb:.1f}")
+        rows.append((one.name, f"{one.lines:,}", *figures, WAYS[one.name].about))
+    return rows
+
+
+def _start_rows(starts: Mapping[str, Timing]) -> list[tuple[str, ...]]:
+    """Return the table of fresh interpreters, its head first."""
+    rows: list[tuple[str, ...]] = [("start", "median ms", "best ms", "")]
+    for name, one in starts.items():
+        rows.append((name, f"{one.median * 1e3:.0f}", f"{one.best * 1e3:.0f}", ABOUT[name]))
+    return rows
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
@@ -145,7 +205,7 @@ def _versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return found | {peer: number for peer in APART if (number := version_of(peer))}
 
 
 def as_text(report: Report) -> str:
@@ -158,7 +218,11 @@ def as_text(report: Report) -> str:
     for delay in report.latency:
         times = f"p50 {delay.p50_ms:.2f} ms, p99 {delay.p99_ms:.2f} ms, worst {delay.worst_ms:.2f} ms"
         parts.append(f"latency at {delay.rate:,.0f} lines/s: {times}")
-    if found := targets(report.timings, report.latency):
+    if report.growth:
+        parts.append(_table(_growth_rows(report.growth)))
+    if report.starts:
+        parts.append(_table(_start_rows(report.starts)))
+    if found := targets(report):
         rows = [(one.text, one.wanted, one.median, one.best, "met" if one.met else "MISSED") for one in found]
         parts.append(_table([("target", "wanted", "median", "at best", ""), *rows]))
     return "\n\n".join(parts)
@@ -176,7 +240,9 @@ def save(report: Report, folder: Path = RESULTS) -> Path:
         "timings": [asdict(timing) for timing in report.timings.values()],
         "skipped": list(report.skipped),
         "latency": [asdict(delay) for delay in report.latency],
-        "targets": [asdict(target) for target in targets(report.timings, report.latency)],
+        "growth": [asdict(one) for one in report.growth],
+        "starts": [asdict(timing) for timing in report.starts.values()],
+        "targets": [asdict(target) for target in targets(report)],
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
