@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -286,6 +285,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("x", ["start", "warn"])
     '; known: start, warn'
     """
+    import difflib  # only for who has made a mistake
+
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -69,6 +67,9 @@ class hash(Columnar):
 
     def _digest(self) -> Callable[[bytes], str]:
         """Return the function that digests bytes."""
+        import hashlib
+        import hmac
+
         key, algorithm = None if self.key is None else as_bytes(self.key), self.algorithm
         if algorithm == "blake2b":
             return lambda data: hashlib.blake2b(data, key=key or b"").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -99,6 +98,8 @@ def _check(pattern: str) -> None:
     check_text("pattern", pattern)
     if pattern in NAMED:
         return
+    import difflib  # only for who has made a mistake
+
     near = difflib.get_close_matches(pattern.lower(), NAMED, n=1, cutoff=0.75)
     if near:
         raise ValueError(f"pattern {pattern!r}: did you mean {near[0]!r}? For a text that is nearly so write (?:{pattern})")

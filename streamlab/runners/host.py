@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamlab.policy import Exhausted, Refusal
 from streamlab.runners.processes import Processes
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -47,6 +49,8 @@ class LocalHost:
 
     async def pause(self, seconds: float) -> None:
         """Wait as `sleep` does, and let other values go on meanwhile."""
+        import asyncio  # takes long to import: only for who awaits
+
         end = time.perf_counter() + seconds
         while not self._stopping.is_set() and (left := end - time.perf_counter()) > 0:
             await asyncio.sleep(min(left, 0.1))
@@ -73,6 +77,8 @@ class LocalHost:
 
     def gather(self, calls: Iterable[Callable[[], Awaitable[Any]]], limit: int) -> list[Any]:
         """Await all, at most ``limit`` at a time, started in order; return results in order."""
+        import asyncio
+
         if self._loop is None:
             self._loop = asyncio.Runner()
         return self._loop.run(_all(list(calls), limit))
@@ -117,6 +123,8 @@ class LocalHost:
 
 
 async def _all(calls: list[Callable[[], Awaitable[Any]]], limit: int) -> list[Any]:
+    import asyncio
+
     results: list[Any] = [None] * len(calls)
     waiting = iter(enumerate(calls))
 

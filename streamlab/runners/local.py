@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -275,6 +275,10 @@ class LocalRunner:
 
 def _has_event_loop() -> bool:
     """Tell whether an event loop runs in the calling thread."""
+    if "asyncio" not in sys.modules:
+        return False
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:

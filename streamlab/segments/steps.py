@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import functools
 import inspect
@@ -186,6 +185,8 @@ async def outcome(
 
     Even Ctrl-C is returned: an event loop that it went through could not be closed.
     """
+    import asyncio  # takes long to import: only for who awaits
+
     try:
         async with asyncio.timeout(timeout) as limit:
             result = call(value)
