@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,14 @@ import pytest
 from streamlab import Pipeline, PipelineError, Run, RunError
 
 LINES = [str(n) for n in range(20_000)]
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.01)
 
 
 def graph() -> Pipeline:
@@ -156,6 +165,27 @@ def test_nothing_is_left_behind() -> None:
     assert threading.active_count() == threads
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     assert children.strip() == ""
+
+
+def test_processes_do_not_outlive_who_started_them(tmp_path: Path) -> None:
+    """Also when that was killed, and while a function hangs."""
+    program = """
+import os, sys, time
+from pathlib import Path
+from streamlab import Pipeline
+def hang(line):
+    Path(line).write_text(f"{os.getpid()} ")
+    time.sleep(600)
+Pipeline("p").add("hang", hang).run([sys.argv[1]] * 100, workers=2)
+"""
+    told = tmp_path / "pid"
+    killed = subprocess.Popen(
+        [sys.executable, "-c", program, str(told)], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    until(lambda: told.exists() and told.read_text().endswith(" "))
+    killed.kill()
+    killed.wait()
+    until(lambda: not Path(f"/proc/{told.read_text().strip()}").exists())
 
 
 @pytest.mark.parametrize("options", [{"workers": 0}, {"workers": "2"}, {"isolation": "magic"}])

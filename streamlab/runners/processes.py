@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -110,9 +111,18 @@ def serve(descriptor: int) -> None:
     from streamlab.segments.parallel import Station
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started us will tell
+    threading.Thread(target=_end_with, args=[descriptor], daemon=True).start()
     host, connection = LocalHost(threading.Event()), Connection(descriptor)
     with contextlib.suppress(EOFError, OSError):
         station = Station(connection.recv_bytes(), host)
         while True:
             answer = station.do(connection.recv_bytes())
             connection.send_bytes((TIRED if host.hangs() else FIT) + answer)
+
+
+def _end_with(descriptor: int) -> None:
+    """End this process when the other end of a connection is gone, whatever a processor is doing."""
+    ended = select.poll()
+    ended.register(descriptor, getattr(select, "POLLRDHUP", select.POLLHUP))
+    ended.poll()
+    os._exit(0)
