@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -195,3 +198,47 @@ def test_the_tree_of_paths_is_renewed_between_batches(lines: list[str], monkeypa
     monkeypatch.setattr("streamlab.engine.MAX_PATHS", 3)
     sink = ColumnSink()
     assert_all_accounted_for(marked().run(lines, output=sink), lines, sink)
+
+
+HANGS = {
+    "an expression": """
+hang = lambda line: time.sleep(600) if line == "150000" else line
+pipeline = Pipeline("p").add("it", pl.col("line").map_elements(hang, return_dtype=pl.String))
+""",
+    "a sink": """
+class Sink:
+    name, columns, close = "sink", True, lambda self: None
+    def write(self, values, line_no):
+        time.sleep(600 if line_no[0] > 50_000 else 0)
+        return ()
+pipeline, options = Pipeline("p").add("it", processors.upper()), {"output": Sink()}
+""",
+    "a process": """
+hang = lambda line: time.sleep(600) if line == "5000" else line
+pipeline, options = Pipeline("p").add("it", hang), {"workers": 2}
+""",
+}
+
+
+@pytest.mark.parametrize("where", HANGS)
+def test_control_c_ends_the_program_although_a_call_hangs(where: str) -> None:
+    program = f"""
+import os, signal, threading, time
+import polars as pl
+import streamlab.runners.local
+from streamlab import Pipeline, processors
+streamlab.runners.local.DRAIN_SECONDS = 0.5
+options = {{}}
+{HANGS[where]}
+threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    pipeline.run([str(n) for n in range(200_000)], **options)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    path = os.pathsep.join(sys.path)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, timeout=30.0, env=os.environ | {"PYTHONPATH": path}
+    )
+    assert ended.returncode == 0
+    assert ended.stdout == b"interrupted\n"

@@ -7,10 +7,11 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamlab.policy import Exhausted, Refusal
+from streamlab.runners.hands import Hands
 from streamlab.runners.processes import Processes
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class LocalHost:
         self._stopping = stopping
         self._workers = workers
         self._crews: dict[bytes, Processes] = {}
-        self._ahead: ThreadPoolExecutor | None = None
-        self._aside: ThreadPoolExecutor | None = None
+        self._ahead: Hands | None = None
+        self._aside: Hands | None = None
         self._loop: asyncio.Runner | None = None
         self._caller: _Caller | None = None
         self._abandoned: list[_Caller] = []
@@ -92,14 +93,14 @@ class LocalHost:
     def ahead(self, call: Callable[[], T]) -> Future[T]:
         """Begin a call in one of several threads: native code runs on as many cores."""
         if self._ahead is None:
-            self._ahead = ThreadPoolExecutor(self.cores(), "streamlab-columns")
-        return self._ahead.submit(call)
+            self._ahead = Hands(self.cores(), "streamlab-columns")
+        return self._ahead.begin(call)
 
     def aside(self, call: Callable[[], T]) -> Future[T]:
         """Begin a call in a thread that makes such calls one after the other."""
         if self._aside is None:
-            self._aside = ThreadPoolExecutor(1, "streamlab-writer")
-        return self._aside.submit(call)
+            self._aside = Hands(1, "streamlab-writer")
+        return self._aside.begin(call)
 
     def cores(self) -> int:
         """Return how many cores this process may use."""
@@ -111,9 +112,9 @@ class LocalHost:
 
     def close(self) -> None:
         """End the event loop, the threads and the processes."""
-        for threads in (self._ahead, self._aside):
-            if threads is not None:
-                threads.shutdown(cancel_futures=True)
+        for hands in (self._ahead, self._aside):
+            if hands is not None:
+                hands.close()
         for crew in self._crews.values():
             crew.close()
         if self._loop is not None:

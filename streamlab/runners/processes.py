@@ -13,8 +13,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from multiprocessing.connection import Connection, Pipe
+
+from streamlab.runners.hands import Hands
 
 #: Seconds that a process has to end by itself.
 END_SECONDS = 2.0
@@ -69,12 +72,12 @@ class Processes:
         self.size = size
         self._setup = setup
         self._workers: list[Worker | None] = [Worker(setup) for _ in range(size)]
-        self._threads = [ThreadPoolExecutor(1, "streamlab-process") for _ in range(size)]
+        self._threads = [Hands(1, "streamlab-process") for _ in range(size)]
         self._last: list[Future[bytes | None] | None] = [None] * size
 
     def work(self, number: int, job: bytes) -> Callable[[], bytes | None]:
         """Give a job to a process; return what waits for the answer, ``None`` when the process has died of it."""
-        answer = self._last[number] = self._threads[number].submit(self._talk, number, job)
+        answer = self._last[number] = self._threads[number].begin(partial(self._talk, number, job))
         return answer.result
 
     def _talk(self, number: int, job: bytes) -> bytes | None:
@@ -96,7 +99,7 @@ class Processes:
         for worker, thread, last in zip(self._workers, self._threads, self._last, strict=True):
             if worker is not None and last is not None and not last.done():
                 worker.interrupt()
-            thread.shutdown(cancel_futures=True)
+            thread.close()
         for number, worker in enumerate(self._workers):
             self._workers[number] = None
             if worker is not None:
