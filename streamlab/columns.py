@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
 from types import NoneType
 from typing import TYPE_CHECKING, Any, overload
 
@@ -27,6 +29,7 @@ LINE = "line"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DEEP = 16  # levels of dicts and lists that become types; it takes Polars seconds where there are hundreds
 _LARGEST = 2**31  # bytes of a text; Polars has 32 bits to count them
+_WIDE = 127  # bits of the largest whole numbers that Polars has
 _PRIVATE_USE = range(0xF0000, 0x10F800, 0x800)
 
 
@@ -266,7 +269,9 @@ def _alike(values: list[Any], rows: NDArray[np.int64], raw: bool) -> Iterator[tu
         fields = isinstance(values[0], dict) and len(values[0]) > 0
         frame = _frame(values) if fields else _series(LINE, values, _odd(values[0]), len(values) == 1).to_frame()
         yield rows, Column(frame, fields, exchange=exchange)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # Polars panics are no Exceptions
         if len(values) == 1:
             yield rows, Column(pl.DataFrame({LINE: pl.Series(values, dtype=pl.Object)}), exchange=exchange)
             return
@@ -286,12 +291,21 @@ def _frame(values: list[dict[Any, Any]]) -> pl.DataFrame:
     odd = {name for name, item in values[0].items() if _odd(item)}
     try:
         if not odd:
-            return pl.DataFrame(values, infer_schema_length=None)
-    except Exception:
+            frame = pl.DataFrame(values, infer_schema_length=None)
+            if any(frame[name].null_count() > [value[name] for value in values].count(None) for name in _with_nulls(frame)):
+                raise ValueError("one of the values does not fit in the column of the others")
+            return frame
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # Polars panics are no Exceptions
         if len(values) > 1:
             raise
     fields = {name: [value[name] for value in values] for name in values[0]}
     return pl.DataFrame({name: _series(name, items, name in odd, len(values) == 1) for name, items in fields.items()})
+
+
+def _with_nulls(frame: pl.DataFrame) -> list[str]:
+    return [series.name for series in frame.iter_columns() if series.null_count()]
 
 
 def _series(name: str, items: list[Any], odd: bool, alone: bool) -> pl.Series:
@@ -301,7 +315,9 @@ def _series(name: str, items: list[Any], odd: bool, alone: bool) -> pl.Series:
     if not odd:
         try:
             return pl.Series(name, items, dtype=pl.String if items[0] is None else None, strict=True)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # Polars panics are no Exceptions
             if not alone:
                 raise
     return pl.Series(name, items, dtype=pl.Object)
@@ -309,6 +325,10 @@ def _series(name: str, items: list[Any], odd: bool, alone: bool) -> pl.Series:
 
 def _odd(value: Any, depth: int = 0) -> bool:
     """Tell whether Polars would change a value: a list of unlike values would become alike. Deep ones take it too long."""
+    if isinstance(value, int):
+        return value.bit_length() > _WIDE
+    if isinstance(value, (Decimal, np.generic)):
+        return not (isinstance(value, Decimal) and value.is_finite())
     if isinstance(value, list):
         return depth > _DEEP or len(set(map(_signature, value))) > 1 or any(_odd(item, depth + 1) for item in value)
     return isinstance(value, dict) and (depth > _DEEP or any(_odd(item, depth + 1) for item in value.values()))
@@ -322,6 +342,12 @@ def _signature(value: Any) -> Hashable:
         return tuple([(key, _signature(item)) for key, item in value.items()])
     if isinstance(value, list):
         return ("list", *dict.fromkeys(map(_signature, value)))
+    if isinstance(value, int) and value.bit_length() > _WIDE:
+        return type(value), "wide"
+    if isinstance(value, datetime):
+        return datetime, str(value.tzinfo)
+    if isinstance(value, Decimal):
+        return Decimal, value.as_tuple().exponent
     return str if value is None else type(value), False  # none at all is a text that is missing, whatever stands beside it
 
 

@@ -260,7 +260,9 @@ def _strictly(text: pl.Series, fields: Mapping[str, str]) -> pl.DataFrame | None
     except (pa.ArrowInvalid, UnicodeDecodeError):
         return None
     # Each text ends with a brace and the next begins with one: none can go on in the next, but two objects may be in one.
-    return pl.DataFrame(found) if len(found) == len(text) else None
+    if len(found) != len(text):
+        return None
+    return pl.DataFrame([series.alias(name) for series, name in zip(pl.DataFrame(found).iter_columns(), fields, strict=True)])
 
 
 def _plain(text: pl.Series, fields: Mapping[str, str]) -> pl.Series:
@@ -331,7 +333,7 @@ def _fit(name: str, value: Any, kind: str, line: str, column: Column) -> Any:
         return None
     if kind == "str" and isinstance(value, str):
         return _hidden(name, value, line, column)
-    if kind == "int" and type(value) is int and value.bit_length() > 63:
+    if kind == "int" and type(value) is int and not -(2**63) <= value < 2**63:
         raise ValueError(f"field {name!r} is a number of {value.bit_length()} bits, more than an int of 64 has")
     if type(value) is _KINDS[kind][0]:
         return value

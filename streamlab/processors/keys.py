@@ -99,7 +99,7 @@ def _codes(series: pl.Series) -> NDArray[np.int64]:
         return np.zeros(len(series), dtype=np.int64)
     if series.dtype.is_float():
         series = series.set(series == 0, 0.0)  # of the two zeros one
-    elif series.dtype in (pl.Categorical, pl.Enum):
+    elif series.dtype in (pl.Categorical, pl.Enum, pl.Int128, pl.UInt128):  # Arrow has none of them, or more than one
         series = series.cast(pl.String)
     array = series.to_arrow(compat_level=pl.CompatLevel.oldest())
     return np.asarray(array.dictionary_encode(null_encoding="encode").indices, dtype=np.int64).copy()
