@@ -50,10 +50,11 @@ class Engine:
         self.pipeline = pipeline
         self._host = host
         self._cuts = cut(pipeline, parallel=parallel)
+        [self._first] = [number for number, part in enumerate(self._cuts) if pipeline.entry in part.processors]
         self._sampler = None if observe_all else Sampler(columns=self.takes_columns)
         self._steps = {p.name: self._step(p.name) for part in self._cuts for p in part.processors}
         self._seconds = [0.0] * len(self._cuts)
-        self._early = 0  # chunks that have entered early and whose turn has not come: they belong to this tree
+        self._early = 0  # chunks that have begun and whose turn has not come: they belong to this tree
         self._begin_tree()
 
     def _step(self, name: str) -> Step:
@@ -92,7 +93,7 @@ class Engine:
     @property
     def takes_columns(self) -> bool:
         """Whether lines had better come as columns: its first processor is columnar."""
-        return self._cuts[0].kind == "columnar"
+        return self._cuts[self._first].kind == "columnar"
 
     @property
     def parallel(self) -> bool:
@@ -104,26 +105,36 @@ class Engine:
         """How many values at a time an async processor would like to have; 1 without any."""
         return max((p.concurrency for p in self.pipeline.processors.values() if p.kind == "async"), default=1)
 
-    def enter(self, chunk: Chunk, *, early: bool = False) -> Rows:
-        """Return the rows of a chunk; if ``early``, ``begun`` is what can be called in another thread before their turn."""
+    def begin(self, chunk: Chunk) -> Rows | None:
+        """Let a chunk enter before its turn: what its rows have ``begun`` is to be called, in any thread, and replaced by
+        what waits for the result. Returns ``None`` when it has to wait for its turn.
+        """
+        segment = self._segments[self._first]
+        begin = getattr(segment, "begin", None)
+        if begin is None or chunk.rejected or len(self._paths) > MAX_PATHS:
+            return None
+        rows = self._enter(chunk)
+        rows.begun = begin(rows)
+        self._early += 1
+        return rows
+
+    def _enter(self, chunk: Chunk) -> Rows:
         lines = chunk.lines
         rows = Rows(lines, np.full(len(lines), self._entry.id), lines, together=self._entry.id)
         rows.observed = range(len(lines)) if self._sampler is None else self._sampler.pick(len(lines), self._host.clock())
         self._turn_away(chunk, rows)
-        begin = getattr(self._segments[0], "begin", None)
-        if early and begin is not None and not chunk.rejected and len(self._paths) <= MAX_PATHS:
-            rows.begun = begin(rows)
-            self._early += 1
         return rows
 
     def process(self, chunk: Chunk, first: int, until: float = math.inf, rows: Rows | None = None) -> Batch:
         """Run a chunk whose first line has the number ``first`` to its end.
 
         When the clock has passed ``until``, lines that no processor has seen yet may be left out of the batch. ``rows`` are
-        those of the chunk, if it has entered already; chunks are processed in the order in which they entered.
+        those of the chunk, if it has begun already; chunks are processed in the order in which they came.
         """
-        rows = rows or self.enter(chunk)
-        self._early -= rows.begun is not None
+        if rows is None:
+            rows = self._enter(chunk)
+        else:
+            self._early -= 1
         rows.until = until
         batch = self._advance(rows, first)
         batch.entered = len(batch.lines) - sum(mark.position < len(batch.lines) for mark in chunk.rejected)

@@ -229,3 +229,16 @@ def test_messages() -> None:
 def test_options_that_cannot_be(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must be|no time zone|is not valid|does not tell the year"):
         processors.parse_timestamp(**options)
+
+
+@pytest.mark.parametrize("format", ["%H:%M:%S.%f %Y-%m-%d", "%Y-%m-%d %H:%M:%S %Z"])
+def test_letters_that_are_not_what_they_seem_are_refused(format: str) -> None:
+    with pytest.raises(ValueError, match=r"write %"):
+        processors.parse_timestamp("t", format)
+
+
+def test_seconds_since_1970_are_of_no_zone() -> None:
+    parse = processors.parse_timestamp("line", "%s", zone="Europe/Berlin")
+    pipeline = Pipeline("p").add("field", lambda line: {"line": line}, to="parse").add("parse", parse)
+    [moment] = pipeline.run(["1700000000"]).output["line"]
+    assert moment == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamlab import Pipeline, processors
 from streamlab.columns import Column, columns_of
 
 NUMBERS = st.integers() | st.sampled_from([2**63, -(2**63) - 1, 2**127, 2**200]) | st.floats(allow_nan=False)
@@ -55,3 +60,33 @@ def test_surrogates_are_hidden_beside_a_text(values: list[str], text: str) -> No
         block = other.exchange.block if other.exchange is not None else 0
         assert not any(block <= ord(character) < block + 0x800 for character in text) or other.exchange is None
         assert (other is column) == (column.exchange is None or "\U000f0080" not in text or block == column.exchange.block)
+
+
+WIDE = 2**128 - 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, WIDE, -WIDE, 2],
+        [{"id": 1}, {"id": WIDE}, {"id": [WIDE, 1]}, {"id": {"id": WIDE}}],
+        [Decimal("1"), Decimal("1.10"), Decimal("1E-30"), Decimal("NaN"), Decimal("Infinity")],
+        [{"a": Decimal("1")}, {"a": Decimal("1E-30")}, {"a": Decimal("99999999999999999999")}],
+        [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=UTC)],
+        [{"ok": np.True_}, {"ok": np.False_}],
+    ],
+)
+def test_what_does_not_fit_beside_others_stays_as_it_is(values: list[Any]) -> None:
+    back: dict[int, Any] = {}
+    for rows, column in columns_of(values):
+        back.update(zip(rows.tolist(), column.to_list(), strict=True))
+    assert [repr(back[row]).replace("zoneinfo.ZoneInfo(key='UTC')", "datetime.timezone.utc") for row in sorted(back)] == [
+        repr(value) for value in values
+    ]
+
+
+def test_keys_wider_than_64_bits() -> None:
+    pipeline = Pipeline("p").add("it", lambda line: {"id": int(line)}, to="count").add("count", processors.count(by="id"))
+    run = pipeline.run(["1", str(2**64 - 1), str(WIDE), "1", str(2**64 - 1)])
+    assert run.output[["key", "count"]].values.tolist() == [[1, 2], [2**64 - 1, 2], [WIDE, 1]]
+    assert run.errors.empty

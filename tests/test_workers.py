@@ -106,6 +106,49 @@ def test_a_line_that_ends_its_process_costs_that_line() -> None:
     assert run.output["line_no"].tolist() == [int(line) for line in LINES if line not in ("500", "12000")]
 
 
+def test_a_line_that_ends_its_process_has_its_handler() -> None:
+    """It runs in a process too, and may end that as well."""
+
+    def fatal(line: str) -> str:
+        if line in ("50", "60"):
+            os._exit(3)
+        return line
+
+    def handler(line: str) -> str:
+        if line == "60":
+            os._exit(3)
+        return f"handled {line}"
+
+    pipeline = Pipeline("p").add("fatal", fatal, on_error="handler").add("handler", handler)
+    run = pipeline.run(LINES[:100], workers=2, trace="all")
+    assert run.state == "finished" and run.ledger["in_flight"] == 0
+    assert run.errors[["line_no", "processor"]].values.tolist() == [[50, "fatal"], [60, "fatal"], [60, "handler"]]
+    assert run.output["value"].tolist() == ["handled 50" if line == "50" else line for line in LINES[:100] if line != "60"]
+    assert run.trace(50).branches[0]["path"] == "fatal > handler"
+
+
+def test_processors_that_nothing_leads_to_are_given_nothing() -> None:
+    class Mark:
+        def __call__(self, line: str) -> str:
+            return f"{line}!"
+
+    pipeline = Pipeline("p").add("mark", Mark, to="end").add("end", lambda line: f"[{line}]")
+    pipeline.add("alone", lambda line: f"alone {line}", to="mark")
+    run = pipeline.run(["a", "b"], workers=2)
+    assert run.output["value"].tolist() == ["[a!]", "[b!]"] and run.ledger["in_flight"] == 0
+
+
+def test_the_tree_of_paths_is_renewed_while_lines_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamlab.engine.MAX_PATHS", 3)
+    lines = ["x" * 30 if n % 3 == 1 else str(n) for n in range(2_000)]
+    pipeline = (
+        Pipeline("p", max_line_bytes=20).add("start", lambda line: line, to="end").add("end", lambda line: f"[{line}]")
+    )
+    run = pipeline.run(lines, workers=2)
+    assert run.output["value"].tolist() == [f"[{line}]" for line in lines if len(line) < 20]
+    assert run.errors["line_no"].tolist() == list(range(1, 2_000, 3))
+
+
 def test_a_process_with_a_call_that_hangs_is_replaced() -> None:
     """Threads cannot be killed, processes can: more hang than one process could bear."""
 

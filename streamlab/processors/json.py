@@ -262,7 +262,7 @@ def _strictly(text: pl.Series, fields: Mapping[str, str]) -> pl.DataFrame | None
     # Each text ends with a brace and the next begins with one: none can go on in the next, but two objects may be in one.
     if len(found) != len(text):
         return None
-    return pl.DataFrame([series.alias(name) for series, name in zip(pl.DataFrame(found).iter_columns(), fields, strict=True)])
+    return pl.DataFrame(dict(zip(fields, pl.DataFrame(found).iter_columns(), strict=True)))
 
 
 def _plain(text: pl.Series, fields: Mapping[str, str]) -> pl.Series:

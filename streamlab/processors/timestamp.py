@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,13 @@ _ISO = (
 )
 #: The first and the last moment that Python can tell, in microseconds since 1970.
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
+#: The letters of a format.
+_LETTER = re.compile("%([A-Za-z%])")
+#: Those that are not what they seem, and what to write instead.
+_MISTAKEN = {
+    "f": "is nine digits of nanoseconds here; write %.f for a fraction of any length with its point",
+    "Z": "would be read and ignored, as names of zones are not unique; write %z for an offset, or give the zone with zone=",
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,8 @@ class parse_timestamp(Columnar):
 
         if not isinstance(self.field, str):
             raise ValueError(f"field is {self.field!r}; it must be the name of the field to work on")
+        if not isinstance(self.zone, str) or not self.zone:
+            raise ValueError(f"zone is {self.zone!r}; it must be the name of a time zone, such as 'Europe/Berlin'")
         sample = pl.Series([datetime(2024, 11, 23, 13, 14, 15, 678901)])
         try:
             sample.dt.replace_time_zone(self.zone)
@@ -71,6 +81,8 @@ class parse_timestamp(Columnar):
             raise ValueError(f"there is no time zone {self.zone!r}") from None
         if self.format is None:
             return
+        for letter in set(_LETTER.findall(self.format)) & set(_MISTAKEN):
+            raise ValueError(f"format {self.format!r}: %{letter} {_MISTAKEN[letter]}")
         try:
             text = sample.dt.replace_time_zone("UTC").dt.strftime(self.format)
             [year] = text.str.to_datetime(self.format, time_unit="us").dt.year()
@@ -90,6 +102,8 @@ class parse_timestamp(Columnar):
     def _formatted(self, text: pl.Series, format: str) -> pl.Series:
         """Return moments from text of the format, nothing for what is not of it."""
         times = text.str.to_datetime(format, time_unit="us", strict=False)
+        if "s" in _LETTER.findall(format):  # seconds since the epoch are of no zone
+            return times.dt.replace_time_zone("UTC")
         return self._moments(times) if getattr(times.dtype, "time_zone", None) is None else times
 
     def _iso(self, text: pl.Series) -> pl.Series:

@@ -68,9 +68,9 @@ class Intake:
             self._ahead.append((chunk, self._begun(chunk) if depth > 1 else None))
         return self._ahead.popleft()
 
-    def _begun(self, chunk: Chunk) -> Rows:
-        rows = self._engine.enter(chunk, early=True)
-        if rows.begun is not None:
+    def _begun(self, chunk: Chunk) -> Rows | None:
+        rows = self._engine.begin(chunk)
+        if rows is not None and rows.begun is not None:
             rows.begun = self._host.ahead(rows.begun).result
         return rows
 

@@ -198,6 +198,7 @@ class ColumnarSegment:
         stopped = booking.stop()
         rows.values = _values(rows, booking.ids, passage.landed)
         rows.ids, rows.together = booking.ids, None
+        walk.failures.sort(key=lambda failed: failed[0])  # of all processors, in order of the lines
         walk.report(rows)
         if stopped is not None:
             raise stopped

@@ -169,9 +169,11 @@ def pack(value: object) -> bytes | None:
 
 
 class _Sent(NamedTuple):
-    """Rows that a process has been given, and what waits for its answer."""
+    """Rows of a batch that a process has been given, where they stand, their values, and what waits for the answer."""
 
     rows: NDArray[np.int64]
+    ids: Sequence[int]
+    values: Sequence[Any]
     answer: Callable[[], bytes | None]
 
 
@@ -204,14 +206,18 @@ class ParallelSegment:
         sent: deque[_Sent] = deque(begun or self._send_all(rows, here))
         merged = _Merged(rows, here)
         while sent:
-            stretch, answer = sent.popleft()
+            stretch, ids, values, answer = sent.popleft()
             packed = answer()
             if packed is not None:
                 self._take_in(merged, stretch, pickle.loads(packed))
             elif len(stretch) > 1:  # find the line to blame
-                sent += [self._send(rows, half) for half in np.array_split(stretch, 2)]
+                middle = len(stretch) // 2
+                for half in (slice(None, middle), slice(middle, None)):
+                    sent.append(self._send(rows, stretch[half], ids[half], values[half]))
             else:
-                self._died(merged, rows, int(stretch[0]))
+                to, out = self._died(merged, rows, stretch, self._paths.nodes[ids[0]], values[0])
+                if to.processor in self.names:  # the one that takes what failed
+                    sent.append(self._send(rows, stretch, [to.id], [out]))
         merged.write(self._paths)
         if merged.stopped is not None:
             raise merged.stopped
@@ -221,13 +227,25 @@ class ParallelSegment:
         if self._crew is None:
             self._crew = self._host.crew(self._setup())
         count = min(self._crew.size, max(1, len(here) // STRETCH))
-        return [self._send(rows, stretch) for stretch in np.array_split(here, count)]
+        values = rows.values
+        sent = []
+        for stretch in np.array_split(here, count):
+            own = values.take(stretch).to_list() if isinstance(values, Column) else [values[row] for row in stretch.tolist()]
+            sent.append(self._send(rows, stretch, rows.ids[stretch].tolist(), own))
+        return sent
 
-    def _send(self, rows: Rows, stretch: NDArray[np.int64]) -> _Sent:
+    def _send(self, rows: Rows, stretch: NDArray[np.int64], ids: Sequence[int], values: Sequence[Any]) -> _Sent:
         """Give rows to the process whose turn it is."""
         assert self._crew is not None
         self._turn = (self._turn + 1) % self._crew.size
-        return _Sent(stretch, self._crew.work(self._turn, self._job(rows, stretch)))
+        observed = np.flatnonzero(np.isin(rows.lines_of(stretch), np.asarray(rows.observed, dtype=np.int64))).tolist()
+        arrivals = {id: self._paths.names(id) for id in set(ids)}
+        job = Job(self._generation, arrivals, ids, values, observed)
+        packed = pack(job)
+        if packed is None:
+            values = [value if pack(value) is not None else Unsendable(type(value).__name__) for value in values]
+            packed = pickle.dumps(replace(job, values=values), protocol=5)
+        return _Sent(stretch, ids, values, self._crew.work(self._turn, packed))
 
     def _setup(self) -> bytes:
         """Return what a process needs.
@@ -247,21 +265,6 @@ class ParallelSegment:
                 ) from error
         return cloudpickle.dumps(([step.processor for step in self._steps.values()], self._limits))  # type: ignore[no-any-return]
 
-    def _job(self, rows: Rows, stretch: NDArray[np.int64]) -> bytes:
-        ids = rows.ids[stretch].tolist()
-        arrivals = {id: self._paths.names(id) for id in set(ids)}
-        observed = np.flatnonzero(np.isin(rows.lines_of(stretch), np.asarray(rows.observed, dtype=np.int64))).tolist()
-        if isinstance(rows.values, Column):
-            own = rows.values.take(stretch).to_list()
-        else:
-            own = [rows.values[row] for row in stretch.tolist()]
-        job = Job(self._generation, arrivals, ids, own, observed)
-        packed = pack(job)
-        if packed is None:
-            own = [value if pack(value) is not None else Unsendable(type(value).__name__) for value in own]
-            packed = pickle.dumps(replace(job, values=own), protocol=5)
-        return packed
-
     def _take_in(self, merged: _Merged, stretch: NDArray[np.int64], answer: Answer) -> None:
         """Take in the answer of a process: its places become those of the batch's tree, its rows those of the batch."""
         known = {own: self._paths.nodes[id] for own, id in answer.arrived.items()}
@@ -275,20 +278,22 @@ class ParallelSegment:
                 hop.node = known[hop.node].id
         merged.add(stretch, ids, answer)
 
-    def _died(self, merged: _Merged, rows: Rows, row: int) -> None:
-        """Settle a row whose process died of it."""
-        node = self._paths.nodes[int(rows.ids[row])]
+    def _died(self, merged: _Merged, rows: Rows, stretch: NDArray[np.int64], node: Node, value: Any) -> tuple[Node, Any]:
+        """Settle a row whose process died of it; return where it has come to, and with what value."""
         step = self._steps[node.processor or ""]
         walk = Walk(self._steps, self._paths, self._host, self._limits)
         error = Refusal("worker_died", "or a processor behind it ended the process that ran it")
-        [(to, out)] = walk.settle(step, node, rows.values[row], error, 1, 0)
-        walk.saw(step, node, rows.values[row], [(to, out)], 0.0, 1, 0)
+        [(to, out)] = walk.settle(step, node, value, error, 1, 0)
+        walk.saw(step, node, value, [(to, out)], 0.0, 1, 0)
         _, failure = walk.failures[0]
         failure.line_no = 0
         [(_, hops)] = walk.hops
         stopped = None if walk.stopped is None else (walk.stopped.failure, walk.stopped.cause)
-        answer = Answer({}, (), np.array([to.id]), [out], np.zeros(1, np.int64), {0: hops}, [failure], {}, {}, stopped)
-        merged.add(np.array([row]), np.array([to.id]), answer)
+        ended = to.processor not in self.names
+        ids, parents = np.array([to.id] if ended else [], dtype=np.int64), np.zeros(int(ended), dtype=np.int64)
+        answer = Answer({}, (), ids, [out] if ended else [], parents, {0: hops}, [failure], {}, {}, stopped)
+        merged.add(stretch, ids, answer)
+        return to, out
 
 
 class Unsendable:
