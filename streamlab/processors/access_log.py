@@ -45,7 +45,7 @@ class parse_access_log(Columnar):
     Other lines fail.
 
     Args:
-        field: the field to work on, when values are dicts; the new fields take its place among the other ones.
+        field: the field to work on, when values are dicts; the new fields come after the other ones, in its place.
 
     Example:
         >>> from streamlab import Pipeline, processors

@@ -31,7 +31,7 @@ class parse_csv(Columnar):
         names: of the fields, in the order of the cells.
         delimiter: one character between cells.
         quote: one character around cells; ``None`` when cells are never quoted.
-        field: the field to work on, when values are dicts; the cells take its place among the other fields.
+        field: the field to work on, when values are dicts; the cells come after the other fields, in its place.
 
     Raises:
         ValueError: there is no name, or one twice; the delimiter or the quote is not one character, or both are the same.

@@ -49,7 +49,7 @@ class parse_logfmt(Columnar):
         fields: the keys to make fields, which are then there for every line, ``None`` if it has no such key; other keys
             are dropped. ``None`` makes all keys fields, for each line its own, in the order in which they first come; lines
             with the same keys are worked on together, so that this is slow when most lines have keys of their own.
-        field: the field to work on, when values are dicts; the new fields take its place among the other ones.
+        field: the field to work on, when values are dicts; the new fields come after the other ones, in its place.
 
     Raises:
         ValueError: one of the fields cannot be a key, or they are none, or one of them is there twice.

@@ -68,7 +68,7 @@ def parsed(
 
     Args:
         column: what came.
-        field: where its text is; the new fields take its place among the other ones. ``None``: the values are text.
+        field: where its text is; the new fields come after the other ones, in its place. ``None``: the values are text.
         fields: what was made of it, by name, each as long as the column.
         failed: which of the texts are not as expected.
         why: tells what was expected in one of those.

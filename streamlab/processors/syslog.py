@@ -73,7 +73,7 @@ class parse_syslog(Columnar):
     In RFC 5424 ``-`` is the NILVALUE, for which the field is ``None``. Other text fails.
 
     Args:
-        field: the field to work on, when values are dicts; the new fields take its place among the other ones.
+        field: the field to work on, when values are dicts; the new fields come after the other ones, in its place.
 
     Example:
         >>> from streamlab import Pipeline, processors
