@@ -50,7 +50,10 @@ class Engine:
         self.pipeline = pipeline
         self._host = host
         self._cuts = cut(pipeline, parallel=parallel)
-        [self._first] = [number for number, part in enumerate(self._cuts) if pipeline.entry in part.processors]
+        names = [[processor.name for processor in part.processors] for part in self._cuts]
+        [self._first] = [number for number, inside in enumerate(names) if pipeline.entry.name in inside]
+        # In the same order however many processes there are.
+        self._flushing = [processor.name for part in cut(pipeline) for processor in part.processors]
         self._sampler = None if observe_all else Sampler(columns=self.takes_columns)
         self._steps = {p.name: self._step(p.name) for part in self._cuts for p in part.processors}
         self._seconds = [0.0] * len(self._cuts)
@@ -161,7 +164,9 @@ class Engine:
         stopped: Stopped | None = None
         held = Held()
         stages: list[Stage] = []
+        begun = rows.begun
         for number, segment in enumerate(self._segments):
+            rows.begun = begun if number == self._first else None
             before, count = (rows.ids, rows.values, rows.origin), len(rows.lines)
             rows.parents, rows.noted = None, {}
             start = self._host.clock()
@@ -218,10 +223,10 @@ class Engine:
 
     def flush(self) -> Iterator[Batch]:
         """Yield what stateful processors have left, upstream ones first; each batch goes through the rest of the graph."""
-        for part in cut(self.pipeline):  # in the same order however many processes there are
-            for step in (self._steps[processor.name] for processor in part.processors):
-                for flusher in step.flushers():
-                    yield from self._flush(step, flusher)
+        for name in self._flushing:
+            step = self._steps[name]
+            for flusher in step.flushers():
+                yield from self._flush(step, flusher)
 
     def _flush(self, step: Step, flusher: Any) -> Iterator[Batch]:
         """Yield the batches that one instance's flush makes."""

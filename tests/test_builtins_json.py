@@ -210,3 +210,22 @@ def test_depth(depth: int) -> None:
     assert (1, {}) in driven.output
     assert all(value == json.loads(deep) for number, value in driven.output if number != 1)
     assert len(driven.output) == (1 if depth == 5000 else 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"f":-0}',
+        '{"f":-0.0}',
+        '{"f":1e400}',
+        f'{{"f":1{"0" * 310}}}',
+        f'{{"f":1,"z":{"9" * 5000}}}',
+        f'{{"i":{-(2**63)}}}',
+    ],
+)
+def test_a_text_means_the_same_beside_others(text: str) -> None:
+    fields = {"f": "float", "i": "int"}
+    [alone] = [repr(Driven(Pipeline("p").add("it", processors.parse_json(fields))).run([text], [1]).output)]
+    for other in ('{"f":"no"}', '{"f":1.5}', "{"):
+        beside = Driven(Pipeline("p").add("it", processors.parse_json(fields))).run([text, other], [2])
+        assert repr([item for item in beside.output if item[0] == 0]) == alone

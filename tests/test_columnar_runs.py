@@ -28,6 +28,7 @@ class ColumnSink:
 
     name = "columns"
     columns = True
+    any_thread = True
 
     def __init__(self, full_at: int | None = None, refuses: frozenset[int] = frozenset()) -> None:
         self.values: list[Any] = []
@@ -186,6 +187,41 @@ def test_more_processors_than_hops_are_allowed() -> None:
     assert run.errors["processor"].tolist() == ["p1"] * 2
 
 
+def test_hops_of_a_loop_before_columns_count() -> None:
+    pipeline = Pipeline("p", max_hops=4)
+    pipeline.add("loop", lambda x: ("loop", x + "a") if len(x) < 3 else ("parse", x), to=("loop", "parse"))
+    pipeline.add("parse", processors.extract(r"^(?P<n>[0-9]+)"), on_error="handler", to="end")
+    pipeline.add("end", processors.template("{n}")).add("handler", processors.template("failed {line}"))
+    run = pipeline.run(["xyz", "x", "1", "123"], trace=True)
+    assert run.output.values.tolist() == [[0, "failed xyz"], [3, "123"]]
+    kinds = run.errors[["line_no", "kind"]].values.tolist()
+    assert kinds == [[0, "processing"], [1, "processing"], [2, "max_hops"]]
+    assert run.ledger["dead_lettered"] == 2 and run.ledger["in_flight"] == 0
+
+
+def test_a_list_that_grows_while_it_is_read() -> None:
+    lines = ["a"]
+
+    def grow(value: str) -> None:
+        if len(lines) < 10:
+            lines.append(f"{value}x")
+
+    assert len(Pipeline("p").add("it", processors.strip()).run(lines, output=grow).metrics) == 1
+    assert lines[-1] == "axxxxxxxxx"
+
+
+def test_a_stop_is_final(file: Path) -> None:
+    """What was read when it came is brought to its end, and nothing is added after."""
+    for pause in (0.0, 0.002, 0.01, 0.03):
+        run = marked().start(file, output=ColumnSink())
+        time.sleep(pause)
+        run.stop()
+        assert run.wait(30.0) and run.state in ("stopped", "finished"), run.exception
+        assert run.unfinished.empty
+        time.sleep(0.05)
+        assert run.unfinished.empty
+
+
 def test_state_is_kept_in_order_behind_what_is_begun_ahead(file: Path) -> None:
     numbered = Pipeline("numbered").add("keep", processors.keep("warn"), to="number")
     numbered.add("number", processors.number())
@@ -207,7 +243,7 @@ pipeline = Pipeline("p").add("it", pl.col("line").map_elements(hang, return_dtyp
 """,
     "a sink": """
 class Sink:
-    name, columns, close = "sink", True, lambda self: None
+    name, columns, any_thread, close = "sink", True, True, lambda self: None
     def write(self, values, line_no):
         time.sleep(600 if line_no[0] > 50_000 else 0)
         return ()

@@ -108,7 +108,8 @@ class Processor:
 def is_expression(target: object) -> bool:
     """Tell whether it is a Polars expression, without importing Polars for who uses none."""
     polars = sys.modules.get("polars")
-    return polars is not None and isinstance(target, polars.Expr)
+    expression = getattr(polars, "Expr", None)  # it may be that another thread is just importing it
+    return expression is not None and isinstance(target, expression)
 
 
 def kind_of(target: object) -> Kind:

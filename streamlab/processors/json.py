@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ FEW = 16
 DEEP = 500
 #: Words that are numbers to some readers.
 _NUMBERLESS = r"[:\[,][ \t\r\n]*-?(?:NaN|Inf)"
+#: Numbers that Python may refuse for their length.
+_ENDLESS = "[0-9]{1000}"
 #: The types that fields may have: what Python calls them, and a pattern for the first characters of any other JSON value.
 _KINDS: Mapping[str, tuple[type, str]] = {
     "str": (str, r'[^"n\s]'),
@@ -238,7 +241,7 @@ def _objects(text: pl.Series) -> pl.Series:
     it = pl.col("it")
     odd = it.str.contains(_NUMBERLESS)
     if (text.str.len_bytes().max() or 0) > 2 * DEEP:  # type: ignore[operator]  # a number
-        odd |= it.str.count_matches(r"[\[{]") > DEEP
+        odd |= (it.str.count_matches(r"[\[{]") > DEEP) | it.str.contains(_ENDLESS)
     return text.to_frame("it").select((it.str.starts_with("{") & it.str.ends_with("}") & ~odd).fill_null(False)).to_series()
 
 
@@ -262,7 +265,10 @@ def _strictly(text: pl.Series, fields: Mapping[str, str]) -> pl.DataFrame | None
     # Each text ends with a brace and the next begins with one: none can go on in the next, but two objects may be in one.
     if len(found) != len(text):
         return None
-    return pl.DataFrame(dict(zip(fields, pl.DataFrame(found).iter_columns(), strict=True)))
+    frame = pl.DataFrame(dict(zip(fields, pl.DataFrame(found).iter_columns(), strict=True)))
+    floats = [frame[name] for name, kind in fields.items() if kind == "float"]
+    # A whole number may be a zero without a sign, or too large, to other readers.
+    return None if any((one.is_infinite() | (1 / one == -math.inf)).any() for one in floats) else frame
 
 
 def _plain(text: pl.Series, fields: Mapping[str, str]) -> pl.Series:

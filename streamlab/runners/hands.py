@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -56,5 +57,6 @@ class Hands:
                 job[1].cancel()
         for _ in self._threads:
             self._calls.put(None)
+        until = time.monotonic() + END_SECONDS
         for thread in self._threads:
-            thread.join(END_SECONDS)
+            thread.join(max(until - time.monotonic(), 0.0))

@@ -1,4 +1,4 @@
-"""The real world, for the engine: clocks, sleep, a thread for what may hang, an event loop for what waits."""
+"""The real world, for the engine: clocks, sleep, threads and processes beside the run's, an event loop for what waits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_ABANDONED = 8
 
 
 class LocalHost:
-    """The host of a local run; all of it is called from the run's thread.
+    """The host of a local run; but for the clock it is called from the run's thread.
 
     Args:
         stopping: set when the run is asked to stop: pauses between attempts end early.

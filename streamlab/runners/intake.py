@@ -10,6 +10,7 @@ from streamlab.engine import Engine
 from streamlab.runners.host import LocalHost
 from streamlab.runners.reader import Reader
 from streamlab.sources import Source
+from streamlab.sources.files import FileSource
 
 #: Seconds that a batch should take: short, so that nothing waits long for its neighbours, and pauses and stops come soon.
 BATCH_SECONDS = 0.010
@@ -35,8 +36,9 @@ class Intake:
         self._source = source
         self._host = host
         columns = engine.takes_columns
-        # Polars, and processes, work on other cores than the one that Python holds: lines are read and begun with ahead.
-        self.reader = Reader(source) if source.blocking or columns or engine.parallel else None
+        # Polars, and processes, work on other cores than the one that Python holds: so files are read ahead for them.
+        early = (columns or engine.parallel) and isinstance(source, FileSource)
+        self.reader = Reader(source) if source.blocking or early else None
         self._ahead: deque[tuple[Chunk, Rows | None]] = deque()
         self._depth = host.cores() + 1 if columns else 2 if engine.parallel else 1
         self._seconds = PARALLEL_SECONDS if engine.parallel else COLUMN_SECONDS if columns else BATCH_SECONDS
@@ -57,20 +59,25 @@ class Intake:
         Raises:
             SourceError: the source cannot be read on; all lines before that have been returned.
         """
-        if self.reader is None:
-            return self._source.read(self._limit), None
-        self.reader.capacity = self._most if self._engine.takes_columns else self._limit
         depth = self._depth if self._engine.parallel or self._limit > LARGE else 1
-        while len(self._ahead) < depth and not (self._ahead and self.reader.drained()):
-            chunk = self.reader.take(self._limit, 0.0 if self._ahead else timeout)
+        while len(self._ahead) < depth and not (self._ahead and self.reader is not None and self.reader.drained()):
+            chunk = self._take(0.0 if self._ahead else timeout)
             if chunk is None or not chunk.lines:
-                return chunk, None
-            self._ahead.append((chunk, self._begun(chunk) if depth > 1 else None))
+                return self._ahead.popleft() if self._ahead else (chunk, None)
+            self._ahead.append((chunk, None))
+            if depth > 1:
+                self._ahead[-1] = chunk, self._begun(chunk)
         return self._ahead.popleft()
+
+    def _take(self, timeout: float) -> Chunk | None:
+        if self.reader is None:
+            return self._source.read(self._limit)
+        self.reader.capacity = self._most if self._engine.takes_columns else self._limit
+        return self.reader.take(self._limit, timeout)
 
     def _begun(self, chunk: Chunk) -> Rows | None:
         rows = self._engine.begin(chunk)
-        if rows is not None and rows.begun is not None:
+        if rows is not None and rows.begun is not None:  # it may be called in another thread
             rows.begun = self._host.ahead(rows.begun).result
         return rows
 
@@ -83,7 +90,7 @@ class Intake:
 
     def drained(self) -> bool:
         """Tell whether no lines are left that were taken from the source."""
-        return self.reader is None or (not self._ahead and self.reader.drained())
+        return not self._ahead and (self.reader is None or self.reader.drained())
 
     def left(self) -> Iterator[Sequence[str]]:
         """Give away the lines that were taken from the source and not asked for."""

@@ -55,6 +55,7 @@ class LocalRunner:
         self._began = self._ticked = host.clock()
         self._uptime: float | None = None
         self._drain_until: float | None = None
+        self._pump: threading.Thread | None = None
         self._worker = threading.Thread(target=self._work, name=f"streamlab-{engine.pipeline.name}", daemon=True)
 
     # For who holds the run
@@ -62,7 +63,8 @@ class LocalRunner:
     def start(self) -> None:
         """Begin, in the background."""
         if self._intake.reader is not None:
-            threading.Thread(target=self._intake.reader.pump, name="streamlab-reader", daemon=True).start()
+            self._pump = threading.Thread(target=self._intake.reader.pump, name="streamlab-reader", daemon=True)
+            self._pump.start()
         self._worker.start()
 
     def run(self) -> None:
@@ -178,6 +180,8 @@ class LocalRunner:
     def _drained(self) -> bool:
         """Tell whether no lines are left that were taken from the source before the stop."""
         self.state = "draining"
+        if self._pump is not None and not self._source.blocking:
+            self._pump.join(POLL_SECONDS)  # it is at its last lines
         if self._intake.drained():
             return True
         self._in_time()
@@ -223,6 +227,7 @@ class LocalRunner:
                     break
                 self._in_time()
         except BaseException:
+            # None of them is booked while the batch before is still being written: that comes first.
             booked = max(self._journal.received - first, 0)
             self._journal.leave(self._outlet.give_up())
             self._journal.leave(chunk.lines[booked:])
@@ -263,6 +268,8 @@ class LocalRunner:
         try:
             self._uptime = self.uptime()
             self._intake.close()
+            if self._pump is not None and not self._source.blocking:
+                self._pump.join(POLL_SECONDS)
             self._give_up()
             self._close()
             self._tick(last=True)

@@ -54,7 +54,8 @@ class Outlet:
             values = values.to_list()
         write: Callable[[], Refused] = partial(self._sink.write, values, line_no) if len(values) else tuple
         self.settle()
-        if isinstance(values, Column) and len(values) >= LARGE and batch.stopped is None:
+        apart = isinstance(values, Column) and len(values) >= LARGE and getattr(self._sink, "any_thread", False)
+        if apart and batch.stopped is None:
             self._writing = batch, self._host.aside(write)
         else:
             self._book(batch, write())

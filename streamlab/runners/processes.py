@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -55,6 +56,10 @@ class Worker:
         self.connection.close()
         self._process.wait()
 
+    def alive(self) -> bool:
+        """Tell whether the process runs."""
+        return self._process.poll() is None
+
     def interrupt(self) -> None:
         """End a process while another thread waits for its answer, which will be none."""
         self._process.kill()
@@ -82,6 +87,9 @@ class Processes:
 
     def _talk(self, number: int, job: bytes) -> bytes | None:
         worker = self._workers[number]
+        if worker is not None and not worker.alive():  # it has died, and not of this job
+            worker.kill()
+            worker = None
         if worker is None:
             worker = self._workers[number] = Worker(self._setup)
         try:
@@ -128,4 +136,5 @@ def _end_with(descriptor: int) -> None:
     ended = select.poll()
     ended.register(descriptor, getattr(select, "POLLRDHUP", select.POLLHUP))
     ended.poll()
+    time.sleep(END_SECONDS)  # if it is not at a call it ends by itself, as a program should
     os._exit(0)

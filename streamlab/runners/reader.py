@@ -1,4 +1,4 @@
-"""Reads a source that may wait, so that lines which have come are not held up by one which has not."""
+"""Reads a source in a thread: one that may wait, so that what has come is not held up by what has not, or files ahead."""
 
 from __future__ import annotations
 

@@ -73,10 +73,9 @@ def cut(pipeline: Pipeline, *, parallel: bool = False) -> list[Cut]:
     level: dict[str, int] = {}
     kinds: dict[str, SegmentKind] = {}
     components = _components(graph)
-    deep = len(graph) > pipeline.limits.max_hops  # only the walk counts hops
     for component in components:
         loop = len(component) > 1 or component[0] in graph[component[0]]
-        own = "python" if loop or deep else _segment_kind(pipeline.processors[component[0]])
+        own = "python" if loop else _segment_kind(pipeline.processors[component[0]])
         if own == "python" and parallel and not any(_keeps(pipeline.processors[name]) for name in component):
             own = "parallel"
         inside = set(component)

@@ -25,6 +25,7 @@ from streamlab.paths import Node, Paths, Target
 from streamlab.policy import Limits
 from streamlab.processors.columnar import Kernel, Outcome
 from streamlab.segments import Stopped
+from streamlab.segments.python import PythonSegment
 from streamlab.segments.steps import Step
 from streamlab.segments.walk import Walk
 
@@ -184,9 +185,10 @@ class ColumnarSegment:
 
     def advance(self, rows: Rows) -> None:
         """Take every row through the segment."""
-        begun = None if rows.begun is None else rows.begun()
-        rows.begun = None
-        passage = begun if isinstance(begun, Passage) else self._entered(rows)
+        if self._deep(rows):
+            PythonSegment(list(self._steps.values()), self._paths, self._host, self._limits).advance(rows)
+            return
+        passage = self._begun(rows) or self._entered(rows)
         passage.go(ordered=True)
         if not passage.visits:
             return
@@ -195,7 +197,7 @@ class ColumnarSegment:
         for visit in passage.visits:
             booking.book(visit)
             visit.step.seconds = (visit.step.seconds or 0.0) + visit.seconds * len(visit.piece.rows)
-        stopped = booking.stop()
+        stopped = booking.take_back_after_stop()
         rows.values = _values(rows, booking.ids, passage.landed)
         rows.ids, rows.together = booking.ids, None
         walk.failures.sort(key=lambda failed: failed[0])  # of all processors, in order of the lines
@@ -212,6 +214,19 @@ class ColumnarSegment:
             return passage
 
         return go
+
+    @staticmethod
+    def _begun(rows: Rows) -> Passage | None:
+        try:
+            passage: Any = None if rows.begun is None else rows.begun()
+        except KeyboardInterrupt:  # Polars raises it in any thread, whomever it is meant for: this one goes there once more
+            return None
+        return passage  # type: ignore[no-any-return]
+
+    def _deep(self, rows: Rows) -> bool:
+        """Tell whether a row may come to the limit of its hops here: only the walk, value by value, counts them."""
+        nodes = [self._paths.nodes[id] for id in _present(rows.ids)]
+        return any(n.processor in self.names and n.hops + len(self._steps) > self._limits.max_hops for n in nodes)
 
     def _entered(self, rows: Rows) -> Passage:
         """Return the rows that stand here as columns, by processor."""
@@ -290,8 +305,8 @@ class _Booking:
                 self._stops.append((row, self._walk.stopped))
                 self._walk.stopped = None
 
-    def stop(self) -> Stopped | None:
-        """Return the first failure, by row, that ends the run; the rows after it go back to where they stood."""
+    def take_back_after_stop(self) -> Stopped | None:
+        """Let the rows after the first failure that ends the run stand where they stood; return it, if there is one."""
         if not self._stops:
             return None
         last, stopped = min(self._stops, key=lambda stop: stop[0])

@@ -202,7 +202,6 @@ class ParallelSegment:
         if not len(here):
             return
         begun: Any = None if rows.begun is None else rows.begun()
-        rows.begun = None
         sent: deque[_Sent] = deque(begun or self._send_all(rows, here))
         merged = _Merged(rows, here)
         while sent:
@@ -218,7 +217,7 @@ class ParallelSegment:
                 to, out = self._died(merged, rows, stretch, self._paths.nodes[ids[0]], values[0])
                 if to.processor in self.names:  # the one that takes what failed
                     sent.append(self._send(rows, stretch, [to.id], [out]))
-        merged.write(self._paths)
+        merged.write()
         if merged.stopped is not None:
             raise merged.stopped
 
@@ -307,7 +306,11 @@ class Unsendable:
 
 
 class _Merged:
-    """Rows of a batch and what came of some of them, to be put together in order."""
+    """Rows of a batch and what came of some of them, to be put together in order.
+
+    Attributes:
+        stopped: the first failure, by row, that ends the run; known once all has been put together.
+    """
 
     def __init__(self, rows: Rows, here: NDArray[np.int64]) -> None:
         self._rows = rows
@@ -315,41 +318,62 @@ class _Merged:
         self._ids = [np.asarray(rows.ids[others], dtype=np.int64)]
         self._values: list[Any] = [rows.values[row] for row in others.tolist()]
         self._parents = [others]
+        self._answers: list[tuple[NDArray[np.int64], Answer]] = []
+        self._stops: list[tuple[int, Stopped]] = []
         self.stopped: Stopped | None = None
 
     def add(self, stretch: NDArray[np.int64], ids: NDArray[np.int64], answer: Answer) -> None:
         """Take in what came of a stretch."""
-        rows = self._rows
         self._ids.append(ids)
         self._values += answer.values
         self._parents.append(stretch[answer.parents])
-        for at, hops in answer.noted.items():
-            row = int(stretch[at])
-            rows.noted.setdefault(row, []).extend(hops)
-            rows.hops.setdefault(rows.line_of(row), []).extend(hops)
-        for failure in answer.failures:
-            assert failure.line_no is not None
-            row = int(stretch[failure.line_no])
-            failure.line_no = rows.line_of(row)
-            rows.failures.append(failure)
-        for at, more in answer.retried.items():
-            line = rows.line_of(int(stretch[at]))
-            rows.retried[line] = rows.retried.get(line, 0) + more
-        for name, more in answer.retries.items():
-            rows.retries[name] = rows.retries.get(name, 0) + more
-        if answer.stopped is not None and self.stopped is None:
-            self.stopped = Stopped(*answer.stopped)  # its failure is one of those above
+        self._answers.append((stretch, answer))
+        if answer.stopped is not None:  # its failure is one of those of the answer
+            at = answer.stopped[0].line_no
+            assert at is not None
+            self._stops.append((int(stretch[at]), Stopped(*answer.stopped)))
 
-    def write(self, paths: Paths) -> None:
-        """Write the rows back, branches in place of the row that they came from."""
-        rows = self._rows
+    def write(self) -> None:
+        """Write the rows back, branches in place of the row that they came from; those after a stop as they were."""
+        rows, count = self._rows, len(self._rows.ids)
+        last = count
+        if self._stops:
+            last, self.stopped = min(self._stops, key=lambda stop: stop[0])
+            self._take_back(last)
+        for stretch, answer in self._answers:
+            self._report(stretch, answer, last)
         parents = np.concatenate(self._parents)
         order = np.argsort(parents, kind="stable")
         parents, values = parents[order], self._values
-        count = len(rows.ids)
         rows.values = [values[at] for at in order.tolist()]
         rows.ids, rows.together = np.concatenate(self._ids)[order], None
         rows.failures.sort(key=lambda failure: -1 if failure.line_no is None else failure.line_no)
         if len(parents) != count or (np.diff(parents) != 1).any():
             rows.parents = parents
             rows.origin = parents if rows.origin is None else rows.origin[parents]
+
+    def _take_back(self, last: int) -> None:
+        """Let the rows after one stand where they stood."""
+        parents = np.concatenate(self._parents)
+        kept, after = np.flatnonzero(parents <= last), np.arange(last + 1, len(self._rows.ids))
+        self._ids = [np.concatenate(self._ids)[kept], np.asarray(self._rows.ids[after], dtype=np.int64)]
+        self._values = [self._values[at] for at in kept.tolist()] + [self._rows.values[row] for row in after.tolist()]
+        self._parents = [parents[kept], after]
+
+    def _report(self, stretch: NDArray[np.int64], answer: Answer, last: int) -> None:
+        """Write what happened to the rows of a stretch, up to the last one, into the batch, for its lines."""
+        rows = self._rows
+        for at, hops in answer.noted.items():
+            if (row := int(stretch[at])) <= last:
+                rows.noted.setdefault(row, []).extend(hops)
+                rows.hops.setdefault(rows.line_of(row), []).extend(hops)
+        for failure in answer.failures:
+            assert failure.line_no is not None
+            if (row := int(stretch[failure.line_no])) <= last:
+                failure.line_no = rows.line_of(row)
+                rows.failures.append(failure)
+        for at, more in answer.retried.items():
+            line = rows.line_of(int(stretch[at]))
+            rows.retried[line] = rows.retried.get(line, 0) + more
+        for name, more in answer.retries.items():
+            rows.retries[name] = rows.retries.get(name, 0) + more

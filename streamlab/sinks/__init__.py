@@ -19,8 +19,9 @@ class Sink(Protocol):
     Attributes:
         name: what to call it in messages.
 
-    A sink that has an attribute ``columns`` which is true gets a `streamlab.columns.Column` where there is one, large ones
-    from another thread (never two calls at a time); others get lists only.
+    A sink that has an attribute ``columns`` which is true gets a `streamlab.columns.Column` where there is one; others get
+    lists only. If ``any_thread`` is true too, large ones are written by another thread than the run's while the run goes on;
+    never are there two calls at a time.
     """
 
     name: str

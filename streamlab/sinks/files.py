@@ -39,6 +39,7 @@ class FileSink:
         self._packed = pack(self._file) if pack else None
 
     columns = True
+    any_thread = True
 
     def write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> list[tuple[int, BaseException]]:
         """Write one batch; return what could not be made text.
