@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from benchmarks.alone import alone
 from benchmarks.contenders import CONTENDERS, Contender, loop
 from benchmarks.corpus import corpus
 from benchmarks.growth import GROWTH, growth
@@ -65,7 +66,8 @@ def _file_trials(work: Work, chosen: Sequence[FileContender], count: int, folder
         target = folder / f"{work.name}-{one.name}.out"
         name = f"{work.name}: {one.name}"
         check = partial(_check_file, name, target, expected, one.ordered)
-        trials.append(Trial(name, share, partial(one.run, source, target), check, one.own_clock))
+        action = partial(one.run, source, target) if one.own_clock else partial(alone, work.name, one.name, source, target)
+        trials.append(Trial(name, share, action, check, own_clock=True))
     return trials
 
 
