@@ -20,8 +20,10 @@ _FIELDS = ("facility", "severity", "timestamp", "host", "app", "procid", "msgid"
 #: What only RFC 5424 has: a version after the priority.
 _VERSION = r"^<[0-9]{1,3}>[0-9]{1,3}(?: |$)"
 _PRIORITY = "<(?P<priority>0|[1-9][0-9]?|1[0-8][0-9]|19[01])>"
-_CLOCK = "[0-2][0-9]:[0-5][0-9]:[0-5][0-9]"
-_INSTANT = rf"[0-9]{{4}}-[01][0-9]-[0-3][0-9]T{_CLOCK}(?:\.[0-9]{{1,6}})?(?:Z|[+-][0-2][0-9]:[0-5][0-9])"
+_HOUR = "(?:[01][0-9]|2[0-3])"
+_CLOCK = f"{_HOUR}:[0-5][0-9]:[0-5][0-9]"
+_DATE = "[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+_INSTANT = rf"{_DATE}T{_CLOCK}(?:\.[0-9]{{1,6}})?(?:Z|[+-]{_HOUR}:[0-5][0-9])"
 _DAY = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) (?: [1-9]|0[1-9]|[12][0-9]|3[01])"
 _NAME = r"[!#-<>-\\^-~]+"  # printable ASCII, but for = ] and the double quote
 _VALUE = r'"(?:[^"\\\]]|\\.)*"'
