@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamlab import processors
+from streamlab import Pipeline, processors
 from streamlab.columns import Column, columns_of
 from streamlab.processors.columnar import Outcome
 from tests.meaning import assert_means
@@ -146,3 +146,10 @@ def test_a_field_that_is_missing_in_a_sparse_column(processor: Any, expected: li
 def test_what_cannot_be_meant_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_numbers_with_a_point_in_sql_are_floats() -> None:
+    pipeline = Pipeline("p").add("read", lambda line: {"size": int(line)}, to="more")
+    pipeline.add("more", processors.with_fields(kb="size / 1024.0", half="size * .5"), to="write")
+    pipeline.add("write", processors.to_json())
+    assert pipeline.run(["1"]).output["value"].tolist() == ['{"size":1,"kb":0.0009765625,"half":0.5}']

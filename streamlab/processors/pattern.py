@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 By = Literal["contains", "matches", "equals", "expression"]
 #: Where Polars goes on to say what the user did not write.
 _WHERE = "\n\nThis error occurred"
+_QUOTED = re.compile(r"""('[^']*'|"[^"]*")""")
+_POINT = re.compile(r"(?<![\w.])([0-9]+\.[0-9]*|\.[0-9]+)(?![\w.])")
 _REFERENCE = re.compile(r"\$(?:\$|\{([^}]*)\}|(\w+))", re.ASCII)
 
 
@@ -82,7 +84,7 @@ def expression_of(what: str, given: Any) -> pl.Expr:
 
     if isinstance(given, str):
         try:
-            expression = pl.sql_expr(given)
+            expression = pl.sql_expr(_with_floats(given))
         except pl.exceptions.PolarsError as error:
             raise ValueError(f"{what}: {given!r} is no SQL expression that Polars knows: {error}") from None
     elif isinstance(given, pl.Expr):
@@ -97,6 +99,16 @@ def expression_of(what: str, given: Any) -> pl.Expr:
             " use a class to keep state from line to line"
         )
     return expression
+
+
+def _with_floats(sql: str) -> str:
+    """Return SQL whose numbers with a point are floats; Polars has decimals for them, and cuts what is made of these.
+
+    >>> _with_floats("ms / 1000.0 > .5 AND name = '1.5'")
+    "ms / 1000.0e0 > .5e0 AND name = '1.5'"
+    """
+    parts = _QUOTED.split(sql)
+    return "".join(part if at % 2 else _POINT.sub(r"\1e0", part) for at, part in enumerate(parts))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
