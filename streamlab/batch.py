@@ -38,11 +38,13 @@ class Chunk:
         lines: the lines without their ends, a list or a `Column`; of a rejected one, what could be kept.
         rejected: which of them must not enter the pipeline, by rising ``position``.
         source: where they came from (a path, ``"stdin"``), one for the whole chunk.
+        taken: the clock's time when they were taken from the source.
     """
 
     lines: Sequence[str]
     rejected: Sequence[Rejected] = field(default=())
     source: str = ""
+    taken: float | None = field(default=None, repr=False)
 
     @property
     def entering(self) -> int:
@@ -53,7 +55,10 @@ class Chunk:
         """Return the first ``limit`` lines, and the rest, as chunks of their own."""
         before = [mark for mark in self.rejected if mark.position < limit]
         after = [mark._replace(position=mark.position - limit) for mark in self.rejected if mark.position >= limit]
-        return Chunk(self.lines[:limit], before, self.source), Chunk(self.lines[limit:], after, self.source)
+        return (
+            Chunk(self.lines[:limit], before, self.source, self.taken),
+            Chunk(self.lines[limit:], after, self.source, self.taken),
+        )
 
 
 @dataclass(slots=True)
@@ -158,6 +163,7 @@ class Batch:
         clocked: time by segment, since the run began.
         stopped: the exception that ends the run, if a processor with ``on_error="stop"`` failed.
         source: where the lines came from.
+        taken: the clock's time when they were taken from there.
     """
 
     paths: Paths
@@ -174,6 +180,7 @@ class Batch:
     clocked: Sequence[Clocked]
     stopped: Exception | None = None
     source: str = ""
+    taken: float | None = None
 
     def emitted(self) -> tuple[Sequence[Any], NDArray[np.int64]]:
         """Return the outputs in order, a list or a `Column`, and the line number of each (-1 for those of a ``flush``)."""

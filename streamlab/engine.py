@@ -141,7 +141,7 @@ class Engine:
         rows.until = until
         batch = self._advance(rows, first)
         batch.entered = len(batch.lines) - sum(mark.position < len(batch.lines) for mark in chunk.rejected)
-        batch.source = chunk.source
+        batch.source, batch.taken = chunk.source, chunk.taken
         for failure in batch.failures:
             failure.line_no = None if failure.line_no is None else first + failure.line_no
             failure.source = chunk.source

@@ -40,9 +40,9 @@ class Journal:
         first = max(self.received, self.unfinished[-1][0] + 1 if self.unfinished else 0)
         self.unfinished += enumerate(lines, first)
 
-    def book(self, batch: Batch) -> None:
-        """Book what came of them."""
-        self.ledger.book(batch)
+    def book(self, batch: Batch, seconds: float | None = None) -> None:
+        """Book what came of them, and how long it took since they were taken from the source."""
+        self.ledger.book(batch, seconds)
         self.traces.book(batch)
         self.failures.extend(batch.failures)
         self.received += len(batch.lines)

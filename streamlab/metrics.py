@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.batch import Batch, Clocked
-from streamlab.paths import Counts, Paths, Totals
+from streamlab.paths import Counts, Fate, Paths, Totals, Way
 from streamlab.tables import table
 
 if TYPE_CHECKING:
@@ -38,48 +39,77 @@ METRIC_COLUMNS = (
 )
 HISTORY_COLUMNS = ("time", "processor", "received", "emitted", "errors", "retries", "lines_per_s", "mean_us", "p99_us")
 LEDGER = METRIC_COLUMNS[:7]
+#: What `History` keeps of a moment: what the table has, and what a chart needs beside it.
+MOMENT_COLUMNS = (*HISTORY_COLUMNS, "p50_us", "p95_us")
 
-#: Buckets of a `Histogram` are this much wider than the one before.
-_GROWTH = 1.05
-_SMALLEST = 1e-8
-_PER_LOG = 1 / math.log(_GROWTH)
-_BUCKETS = math.ceil(math.log(1e5 / _SMALLEST, _GROWTH))
+#: Ways through the graph that are told of.
+MOST_WAYS = 200
+
+
+def _edges() -> NDArray[np.float64]:
+    """Return upper edges from 10 ns to 100,000 s: 1, 2 and 5 times each power of ten, and those that part what lies between.
+
+    So the bounds that others ask for (1 ms, 0.5 s) are edges too, and how many durations they are not exceeded by is exact.
+    """
+    edges = [1e-8]
+    for exponent in range(-8, 5):
+        for low, high, parts in ((1, 2, 14), (2, 5, 19), (5, 10, 14)):
+            between = [low * (high / low) ** (part / parts) for part in range(1, parts)]
+            edges += [float(f"{factor}e{exponent}") for factor in (*between, high)]
+    return np.array(edges)
 
 
 class Histogram:
-    """Durations in buckets whose width grows by 5%, from 10 ns to a day; a quantile is off by 2.5% at most.
+    """Durations in buckets whose width grows by 5%, from 10 ns to a day; a quantile is off by 2.6% at most.
 
     The idea is that of DDSketch (Masson, Rim, Lee: *DDSketch*, VLDB 2019): relative error, fixed size, and two can be added.
+
+    Attributes:
+        EDGES: upper edges of the buckets, seconds; the last bucket has what is longer.
+        count: how many durations there are.
+        total: what they add up to, seconds.
     """
 
-    __slots__ = ("buckets", "count", "total")
+    EDGES: ClassVar[NDArray[np.float64]] = _edges()
+
+    __slots__ = ("_buckets", "count", "total")
 
     def __init__(self) -> None:
-        self.buckets = [0] * _BUCKETS
+        self._buckets = np.zeros(len(self.EDGES) + 1, dtype=np.int64)
         self.count = 0
         self.total = 0.0
 
-    def add(self, seconds: Sequence[float]) -> None:
-        """Take in durations."""
-        scaled = np.maximum(np.asarray(seconds) / _SMALLEST, 1.0)
-        indexes = np.minimum((np.log(scaled) * _PER_LOG).astype(np.int64), _BUCKETS - 1)
-        for index in indexes.tolist():
-            self.buckets[index] += 1
-        self.count += len(indexes)
-        self.total += sum(seconds)
+    def add(self, seconds: Sequence[float], times: int = 1) -> None:
+        """Take in durations, each ``times`` times."""
+        np.add.at(self._buckets, np.searchsorted(self.EDGES, np.asarray(seconds)), times)
+        self.count += len(seconds) * times
+        self.total += sum(seconds) * times
 
     def copy(self) -> Histogram:
         """Return one that stays as this is now."""
+        return self.since(None)
+
+    def since(self, before: Histogram | None) -> Histogram:
+        """Return what has come after ``before``, a copy of this one."""
         other = Histogram()
-        other.buckets, other.count, other.total = self.buckets.copy(), self.count, self.total
+        other._buckets = self._buckets.copy() if before is None else self._buckets - before._buckets
+        other.count = self.count - (before.count if before else 0)
+        other.total = self.total - (before.total if before else 0.0)
         return other
+
+    def within(self, seconds: Sequence[float]) -> list[int]:
+        """Return how many durations do not exceed each of ``seconds``; exact where that is an edge."""
+        edges = np.searchsorted(self.EDGES, np.asarray(seconds))
+        counts: list[int] = np.cumsum(self._buckets)[edges].tolist()
+        return counts
 
     def quantile(self, share: float) -> float:
         """Return the duration, in seconds, that ``share`` of them do not exceed; NaN when there are none."""
         if not self.count:
             return math.nan
-        index = int(np.searchsorted(np.cumsum(self.buckets), share * self.count))
-        return float(_SMALLEST * _GROWTH ** (index + 0.5))
+        index = int(np.searchsorted(np.cumsum(self._buckets), max(share * self.count, 1)))
+        low, high = self.EDGES[max(index - 1, 0)], self.EDGES[min(index, len(self.EDGES) - 1)]
+        return math.sqrt(low * high)
 
 
 @dataclass(slots=True)
@@ -92,6 +122,8 @@ class Snapshot:
         seconds: time by processor; within a Python segment split by the timed sample.
         timed: durations of the timed sample, by processor.
         uptime: seconds that the run has been running.
+        ways: the ways that most branches went, with counts, falling.
+        end_to_end: how long lines took, from when they were taken from the source until the sink had what came of them.
     """
 
     totals: Totals
@@ -99,6 +131,8 @@ class Snapshot:
     seconds: Mapping[str, float]
     timed: Mapping[str, Histogram]
     uptime: float
+    ways: Mapping[Way, int]
+    end_to_end: Histogram
 
     def row(self, name: str) -> dict[str, Any]:
         """Return one processor's metrics, by column; quantiles are NaN when nothing was timed."""
@@ -142,12 +176,14 @@ class Ledger:
         self._paths: Paths | None = None
         self._histogram: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.pending = 0
+        self._left_ways: Counter[Way] = Counter()
+        self._end_to_end = Histogram()
         self._retries: dict[str, int] = {}
         self._timed: dict[str, Histogram] = {}
         self._segments: Sequence[Clocked] = ()
 
-    def book(self, batch: Batch) -> None:
-        """Book where the branches of a batch came to; its lines are no longer pending."""
+    def book(self, batch: Batch, seconds: float | None = None) -> None:
+        """Book where the branches of a batch came to, and how long it took in all; its lines are no longer pending."""
         if batch.paths is not self._paths:
             self._close()
             self._paths = batch.paths
@@ -156,13 +192,15 @@ class Ledger:
         self._histogram = counted
         self.pending -= batch.entered
         self._segments = batch.clocked
+        if seconds is not None:
+            self._end_to_end.add([seconds], len(batch.lines))
         durations: dict[str, list[float]] = {}
         for hops in batch.hops.values():
             for hop in hops:
                 if hop.duration is not None:
                     durations.setdefault(hop.processor, []).append(hop.duration)
-        for name, seconds in durations.items():
-            self._timed.setdefault(name, Histogram()).add(seconds)
+        for name, measured in durations.items():
+            self._timed.setdefault(name, Histogram()).add(measured)
         for name, more in batch.retries.items():
             self._retries[name] = self._retries.get(name, 0) + more
 
@@ -170,6 +208,8 @@ class Ledger:
         """Add up a tree that is left for a new one."""
         if self._paths is not None:
             self._closed.add(self._paths.totals(self._histogram))
+            self._left_ways.update(self._paths.ways(self._histogram, MOST_WAYS))
+            self._left_ways = Counter(dict(self._left_ways.most_common(MOST_WAYS)))
         self._histogram = np.zeros(0, dtype=np.int64)
 
     def totals(self) -> Totals:
@@ -186,13 +226,23 @@ class Ledger:
             totals.carried(None, self._entry, self.pending)
         return totals
 
+    def ways(self) -> dict[Way, int]:
+        """Return the ways that most branches went, with counts, falling; at most `MOST_WAYS`."""
+        ways = self._left_ways.copy()
+        if self._paths is not None:
+            ways.update(self._paths.ways(self._histogram, MOST_WAYS))
+        if self.pending:
+            ways[(self._entry,), Fate.IN_FLIGHT] += self.pending
+        return dict(ways.most_common(MOST_WAYS))
+
     def snapshot(self, uptime: float) -> Snapshot:
         """Return all counters as they are now."""
         totals = self.totals()
         seconds: dict[str, float] = {}
         for segment in self._segments:
             seconds.update(segment.exact or self._split(segment, totals))
-        return Snapshot(totals, dict(self._retries), seconds, {n: h.copy() for n, h in self._timed.items()}, uptime)
+        timed = {name: histogram.copy() for name, histogram in self._timed.items()}
+        return Snapshot(totals, dict(self._retries), seconds, timed, uptime, self.ways(), self._end_to_end.copy())
 
     def _split(self, segment: Clocked, totals: Totals) -> dict[str, float]:
         """Share a segment's time among its processors: timed mean times visits, scaled to the whole."""
@@ -204,33 +254,42 @@ class Ledger:
 
 
 class History:
-    """Metrics over time: what each processor did in each second, for the last hour."""
+    """Metrics over time: what each processor did in each second, for the last hour.
+
+    Attributes:
+        ticks: how many moments it has taken in, which is the number of the next one.
+    """
 
     def __init__(self, processors: Iterable[str], seconds: int = 3600) -> None:
         self._processors = tuple(processors)
-        self._ticks: deque[tuple[float, float, dict[str, dict[str, Any]]]] = deque(maxlen=seconds)
-        self._left: tuple[float, float, dict[str, dict[str, Any]]] = (0.0, 0.0, {})  # the tick before the first one kept
+        self._moments: deque[list[dict[str, Any]]] = deque(maxlen=seconds)
+        self._before: Snapshot | None = None
+        self.ticks = 0
 
     def tick(self, time: float, snapshot: Snapshot) -> None:
         """Take in a snapshot, at ``time`` seconds since the epoch."""
-        if len(self._ticks) == self._ticks.maxlen:
-            self._left = self._ticks[0]
-        self._ticks.append((time, snapshot.uptime, {name: snapshot.row(name) for name in self._processors}))
+        self._moments.append([{"time": time} | self._row(name, snapshot) for name in self._processors])
+        self._before = snapshot
+        self.ticks += 1
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one row a tick and processor; counters so far, rate and mean since the tick before."""
-        rows: list[dict[str, Any]] = []
-        _, previous, before = self._left
-        for time, uptime, metrics in self._ticks:
-            for name, now in metrics.items():
-                then = before.get(name, {"received": 0, "time_s": 0.0})
-                count, busy = now["received"] - then["received"], now["time_s"] - then["time_s"]
-                row = {column: now.get(column) for column in HISTORY_COLUMNS}
-                row.update(time=time, processor=name, mean_us=max(busy, 0.0) / count * 1e6 if count else math.nan)
-                row["lines_per_s"] = count / (uptime - previous) if uptime > previous else 0.0
-                rows.append(row)
-            before, previous = metrics, uptime
-        return rows
+    def _row(self, name: str, now: Snapshot) -> dict[str, Any]:
+        """Return one processor's row: counters so far; rate, mean and quantiles since the tick before."""
+        before = self._before
+        then = before.totals.processors.get(name, Counts()) if before else Counts()
+        counts = now.totals.processors.get(name, Counts())
+        count, span = counts.received - then.received, now.uptime - (before.uptime if before else 0.0)
+        seconds = now.seconds.get(name, 0.0) - (before.seconds.get(name, 0.0) if before else 0.0)
+        timed = now.timed.get(name, Histogram()).since(before.timed.get(name) if before else None)
+        row = {"processor": name, "received": counts.received, "emitted": counts.emitted, "errors": counts.errors}
+        row["retries"] = now.retries.get(name, 0)
+        row["lines_per_s"] = count / span if span > 0 else 0.0
+        row["mean_us"] = max(seconds, 0.0) / count * 1e6 if count > 0 else math.nan
+        return row | {f"p{percent}_us": timed.quantile(percent / 100) * 1e6 for percent in (50, 95, 99)}
+
+    def rows(self, since: int = 0) -> list[dict[str, Any]]:
+        """Return one row a tick and processor, `MOMENT_COLUMNS`, of the ticks from number ``since`` on that are kept."""
+        skip = max(since - (self.ticks - len(self._moments)), 0)
+        return [row for moment in islice(self._moments, skip, None) for row in moment]
 
     def table(self) -> pd.DataFrame:
         """Return the history table; ``time`` in UTC."""

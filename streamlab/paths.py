@@ -52,6 +52,10 @@ class Fate(StrEnum):
     IN_FLIGHT = "in_flight"
 
 
+#: The processors that a branch went through, and its fate.
+Way = tuple[tuple[str, ...], Fate]
+
+
 class Node:
     """A place in the tree.
 
@@ -130,11 +134,14 @@ class Totals:
         processors: each processor's counts, in values.
         edges: values that went from one processor to the next; from ``None`` they came from the source, to `EMIT` they
             left the pipeline.
+        failures: values that failed, by processor (``None``: before the entry), kind, and what came of them: their fate,
+            ``in_flight`` where another processor took them.
     """
 
     run: Counts = field(default_factory=Counts)
     processors: dict[str, Counts] = field(default_factory=dict)
     edges: dict[tuple[str | None, Target], int] = field(default_factory=dict)
+    failures: dict[tuple[str | None, str, Fate], int] = field(default_factory=dict)
 
     def of(self, processor: str) -> Counts:
         """Return the counts of one processor, made when missing."""
@@ -151,6 +158,8 @@ class Totals:
             self.of(name).add(counts)
         for (origin, target), count in other.edges.items():
             self.carried(origin, target, count)
+        for key, count in other.failures.items():
+            self.failures[key] = self.failures.get(key, 0) + count
 
 
 class Paths:
@@ -261,6 +270,22 @@ class Paths:
         """Return the path to a node as text, ``start > warn > end``."""
         return " > ".join(self.names(id))
 
+    def ways(self, histogram: NDArray[np.int64], limit: int) -> dict[Way, int]:
+        """Return how many branches went the ways that most went, at most ``limit`` places in the tree.
+
+        Args:
+            histogram: as for `totals`.
+            limit: places to look at; two may be of one way, where it came about in two manners.
+        """
+        ids = np.flatnonzero(histogram)
+        if len(ids) > limit:
+            ids = ids[np.argpartition(histogram[ids], -limit)[-limit:]]
+        ways: dict[Way, int] = {}
+        for id in ids.tolist():
+            way = (tuple(self.names(id)), self.nodes[id].fate)
+            ways[way] = ways.get(way, 0) + int(histogram[id])
+        return ways
+
     def totals(self, histogram: NDArray[np.int64]) -> Totals:
         """Add up how many branches ended (or stand) at each node.
 
@@ -307,6 +332,8 @@ class Paths:
             name = _ENDED[node.fate] if node.kind == "leaf" else "emitted"
             setattr(counts, name, getattr(counts, name) + count)
         if node.failure:
+            key = (sender, node.failure, node.fate)
+            totals.failures[key] = totals.failures.get(key, 0) + count
             totals.run.errors += count
             if sender is not None:
                 totals.of(sender).errors += count

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 #: Outputs that a live run without a sink keeps, and dead letters that a run with one does.
 LIVE_OUTPUTS = 10_000
 DEAD_LETTERS = 10_000
+
+PATH_COLUMNS = ("path", "fate", "count", "share")
 
 Output = str | Path | Sink | Callable[[Any], object] | None
 
@@ -166,6 +169,11 @@ class Run:
         return self._runner.exception
 
     @property
+    def reason(self) -> str | None:
+        """Why the run failed, in one line; ``None`` unless it did."""
+        return None if self.exception is None else f"{type(self.exception).__name__}: {self.exception}"
+
+    @property
     def uptime_s(self) -> float:
         """Seconds since the run began, to its end if it has ended."""
         return self._runner.uptime()
@@ -231,18 +239,31 @@ class Run:
     @property
     def metrics(self) -> pd.DataFrame:
         """Counters and times by processor; ``attrs["timed"]`` says how many visits the quantiles come from."""
-        return self._snapshot().table(list(self.pipeline.processors))
+        return self.snapshot().table(list(self.pipeline.processors))
 
     @property
     def ledger(self) -> dict[str, int]:
         """The run's ledger: ``received + forked = emitted + filtered + absorbed + dead_lettered + in_flight``."""
-        return self._snapshot().lines()
+        return self.snapshot().lines()
 
     @property
     def history(self) -> pd.DataFrame:
         """Metrics over time, one row a processor and second; the last hour."""
         with self._journal() as journal:
             return journal.history.table()
+
+    @property
+    def paths(self) -> pd.DataFrame:
+        """The ways that most branches went, at most 200: ``path, fate, count, share``; share is of all branches, 0 to 1."""
+        rows = self._paths(self.snapshot())
+        return frame_of({name: [row[name] for row in rows] for name in PATH_COLUMNS})
+
+    def _paths(self, snapshot: Snapshot) -> list[dict[str, Any]]:
+        branches = snapshot.totals.run.received + snapshot.totals.run.forked
+        return [
+            {"path": " > ".join(names), "fate": fate.value, "count": count, "share": count / branches}
+            for (names, fate), count in snapshot.ways.items()
+        ]
 
     @property
     def traces(self) -> pd.DataFrame:
@@ -300,23 +321,35 @@ class Run:
 
     def stats(self) -> dict[str, Any]:
         """Return state, ledger and metrics as plain data, as ``GET /stats`` gives them."""
-        snapshot = self._snapshot()
+        return self._stats(self.state, self.snapshot())
+
+    def _stats(self, state: State, snapshot: Snapshot) -> dict[str, Any]:
         return {
             "pipeline": self.pipeline.name,
-            "state": self.state,
+            "state": state,
             "uptime_s": snapshot.uptime,
             "lines": snapshot.lines(),
             "processors": {name: plain(snapshot.row(name)) for name in self.pipeline.processors},
         }
 
-    def latest_traces(self, limit: int = 100) -> list[dict[str, Any]]:
-        """Return the rows of the last lines, newest first, with ``path`` as a list of names."""
+    def latest_traces(
+        self, limit: int = 100, *, search: str = "", processor: str | None = None, fate: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the rows of the last lines, newest first, with ``path`` as a list of names.
+
+        Args:
+            limit: rows at most.
+            search: text, in whatever case, that the line, one of its paths or fates has, or a line number.
+            processor: where one of its branches was.
+            fate: how that branch ended.
+        """
         with self._journal() as journal:
-            lines = list(journal.traces.recent(limit))
-        rows = [
-            row | {"path": line.paths.names(id)} for line in lines for row, id in zip(line.rows(), line.ids, strict=True)
-        ]
-        return [plain(row) for row in rows[:limit]]
+            traces = journal.traces.copy()
+        found = (line for line in traces.newest() if line.matches(search) and line.went(processor, fate))
+        rows = (
+            row | {"path": line.paths.names(id)} for line in found for row, id in zip(line.rows(), line.ids, strict=True)
+        )
+        return [plain(row) for row in islice(rows, limit)]
 
     def latest_errors(self, limit: int = 100) -> list[dict[str, Any]]:
         """Return the rows of the last failures, newest first."""
@@ -326,7 +359,9 @@ class Run:
 
     def graph(self) -> dict[str, Any]:
         """Return nodes and edges with their counts as plain data; ``null`` is the source or the way out."""
-        snapshot = self._snapshot()
+        return self._graph(self.snapshot())
+
+    def _graph(self, snapshot: Snapshot) -> dict[str, Any]:
         graph = self.pipeline.describe()
         for node in graph["nodes"]:
             timed = snapshot.timed.get(node["name"])
@@ -355,10 +390,35 @@ class Run:
             up = self._dashboard = Dashboard(self, port=port, host=host)
         return up
 
-    def _snapshot(self) -> Snapshot:
-        uptime = self.uptime_s
+    def overview(self) -> dict[str, Any]:
+        """Return what a live view shows, all of one moment, as plain data.
+
+        Returns:
+            ``stats`` (as `stats`), ``graph`` (as `graph`), ``paths`` (the rows of `paths`), ``failures`` (how many there
+            were), ``ticks`` (rows of the history so far, see `moments`) and ``reason`` (why the run failed, or ``None``).
+        """
+        state = self.state  # before the counters: once the run has ended, they are the last ones
         with self._journal() as journal:
-            return journal.ledger.snapshot(uptime)
+            snapshot = journal.ledger.snapshot(self.uptime_s)
+            failures, ticks = journal.failures.total, journal.history.ticks
+        return {
+            "stats": self._stats(state, snapshot),
+            "graph": self._graph(snapshot),
+            "paths": self._paths(snapshot),
+            "failures": failures,
+            "ticks": ticks,
+            "reason": self.reason if state == "failed" else None,
+        }
+
+    def moments(self, since: int = 0) -> list[dict[str, Any]]:
+        """Return the rows of the history as plain data, with ``p50_us`` and ``p95_us``, from tick number ``since`` on."""
+        with self._journal() as journal:
+            return [plain(row) for row in journal.history.rows(since)]
+
+    def snapshot(self) -> Snapshot:
+        """Return all counters of one moment, for exporters."""
+        with self._journal() as journal:
+            return journal.ledger.snapshot(self.uptime_s)
 
     @contextmanager
     def _journal(self) -> Iterator[Journal]:
@@ -371,7 +431,7 @@ class Run:
         """Return state and ledger in one line."""
         ledger = self.ledger
         said = [f"{count} {name}" for name, count in ledger.items() if count or name in ("received", "emitted")]
-        why = f" ({type(self.exception).__name__}: {self.exception})" if self.exception is not None else ""
+        why = f" ({self.reason})" if self.reason is not None else ""
         return f"{self.state} after {self.uptime_s:.2f} s: {', '.join(said)}{why}"
 
     def __repr__(self) -> str:

@@ -59,9 +59,19 @@ class Line:
     attempts: int
     kept: str
 
-    def seconds(self) -> float:
-        """Return the time that all visits took; NaN when not all were timed."""
-        return _sum(self.hops)
+    def matches(self, text: str) -> bool:
+        """Tell whether it has a text, in whatever case, in the line, a path or a fate, or is the line of that number."""
+        text = text.casefold()
+        if text in self.text.casefold() or text == str(self.number):
+            return True
+        return any(text in self.paths.text(id).casefold() or text in self.paths.nodes[id].fate.value for id in self.ids)
+
+    def went(self, processor: str | None, fate: str | None) -> bool:
+        """Tell whether one of its branches was at a processor and met a fate; ``None`` is any."""
+        return any(
+            (processor is None or processor in self.paths.names(id)) and fate in (None, self.paths.nodes[id].fate.value)
+            for id in self.ids
+        )
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row of the traces table for each branch."""
@@ -226,6 +236,15 @@ class Traces:
                     return
                 left -= 1
                 yield record.line(index)
+
+    def newest(self) -> Iterator[Line]:
+        """Yield all lines that are kept whole, newest first, each once."""
+        oldest = self._recent[0].first if self._recent else math.inf
+        yield from self.recent()
+        older = {line.number: line for line in (*(line for _, _, line in self._slow), *self._errors)}
+        for number in sorted(older, reverse=True):
+            if number < oldest:
+                yield older[number]
 
     def find(self, number: int) -> Line | None:
         """Return the line of this number, if it is kept whole."""

@@ -71,9 +71,13 @@ class Intake:
 
     def _take(self, timeout: float) -> Chunk | None:
         if self.reader is None:
-            return self._source.read(self._limit)
-        self.reader.capacity = self._most if self._engine.takes_columns else self._limit
-        return self.reader.take(self._limit, timeout)
+            chunk: Chunk | None = self._source.read(self._limit)
+        else:
+            self.reader.capacity = self._most if self._engine.takes_columns else self._limit
+            chunk = self.reader.take(self._limit, timeout)
+        if chunk is not None:
+            chunk.taken = self._host.clock()
+        return chunk
 
     def _begun(self, chunk: Chunk) -> Rows | None:
         rows = self._engine.begin(chunk)

@@ -242,8 +242,9 @@ class LocalRunner:
         """Book a batch whose outputs the sink has taken, but for those that it refused."""
         for position, error in sorted(refused, key=lambda refusal: -refusal[0]):
             batch.refuse(position, error, self._host.now())
+        seconds = None if batch.taken is None else self._host.clock() - batch.taken
         with self._lock:
-            self._journal.book(batch)
+            self._journal.book(batch, seconds)
         if isinstance(batch.stopped, Stopped):
             failure = batch.stopped.failure
             why = "; mend what hangs" if failure.kind == "worker_died" else ' (on_error="stop")'

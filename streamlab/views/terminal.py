@@ -39,8 +39,8 @@ class Terminal:
 
     def report(self, run: Run) -> None:
         """Say how a run ended, and tell of its last failures."""
-        why = f" ({type(run.exception).__name__}: {run.exception})"  # has been said, as an error
-        self.note(f"{run.pipeline.name}: {run.summary().removesuffix(why)}")
+        said = f" ({run.reason})"  # as an error
+        self.note(f"{run.pipeline.name}: {run.summary().removesuffix(said)}")
         rows = [] if self.quiet else run.latest_errors(FAILURES)
         if rows:
             total = run.errors.attrs["total"]
