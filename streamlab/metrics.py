@@ -286,11 +286,14 @@ class History:
         row["mean_us"] = max(seconds, 0.0) / count * 1e6 if count > 0 else math.nan
         return row | {f"p{percent}_us": timed.quantile(percent / 100) * 1e6 for percent in (50, 95, 99)}
 
-    def rows(self, since: int = 0) -> list[dict[str, Any]]:
-        """Return one row a tick and processor, `MOMENT_COLUMNS`, of the ticks from number ``since`` on that are kept."""
-        skip = max(since - (self.ticks - len(self._moments)), 0)
-        return [row for moment in islice(self._moments, skip, None) for row in moment]
+    def since(self, tick: int) -> list[list[dict[str, Any]]]:
+        """Return the moments from a tick on (negative: the last ones) that are kept; of each a row by processor.
+
+        Rows have `MOMENT_COLUMNS`.
+        """
+        gone = self.ticks - len(self._moments)
+        return list(islice(self._moments, max((tick if tick >= 0 else self.ticks + tick) - gone, 0), None))
 
     def table(self) -> pd.DataFrame:
         """Return the history table; ``time`` in UTC."""
-        return table(self.rows(), HISTORY_COLUMNS)
+        return table((row for moment in self._moments for row in moment), HISTORY_COLUMNS)

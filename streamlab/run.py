@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import operator
+import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -31,8 +32,11 @@ from streamlab.traces import TRACE_MODES, LineTrace, TraceMode, Traces, missing
 
 if TYPE_CHECKING:
     import pandas as pd
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
 
     from streamlab.views.dashboard import Dashboard
+    from streamlab.views.opentelemetry import Telemetry
 
 #: Outputs that a live run without a sink keeps, and dead letters that a run with one does.
 LIVE_OUTPUTS = 10_000
@@ -142,6 +146,10 @@ class Run:
     Made by `Pipeline.run`, `Pipeline.start` and `streamlab.run`; the same while it goes on and after. As a context manager
     it is stopped at the end of the block.
 
+    Attributes:
+        id: tells it from every other run.
+        pipeline: what it executes.
+
     Example:
         >>> from streamlab.demo import demo
         >>> with demo.start(["warn: hot"]) as live:
@@ -151,6 +159,7 @@ class Run:
     """
 
     def __init__(self, pipeline: Pipeline, runner: Runner, sink: Sink) -> None:
+        self.id = secrets.token_hex(6)
         self.pipeline = pipeline
         self._runner = runner
         self._sink = sink
@@ -217,6 +226,8 @@ class Run:
     ) -> None:
         self.stop()
         self.wait()
+        if self._dashboard is not None:
+            self._dashboard.stop()
 
     # Tables
 
@@ -332,13 +343,17 @@ class Run:
             "processors": {name: plain(snapshot.row(name)) for name in self.pipeline.processors},
         }
 
-    def latest_traces(
+    def latest_traces(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the rows of the last lines, newest first, with ``path`` as a list of names."""
+        return [plain(row) for line in self.latest_lines(limit) for row in line.rows()][:limit]
+
+    def latest_lines(
         self, limit: int = 100, *, search: str = "", processor: str | None = None, fate: str | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the rows of the last lines, newest first, with ``path`` as a list of names.
+    ) -> list[LineTrace]:
+        """Return the last lines, newest first.
 
         Args:
-            limit: rows at most.
+            limit: lines at most.
             search: text, in whatever case, that the line, one of its paths or fates has, or a line number.
             processor: where one of its branches was.
             fate: how that branch ended.
@@ -346,16 +361,18 @@ class Run:
         with self._journal() as journal:
             traces = journal.traces.copy()
         found = (line for line in traces.newest() if line.matches(search) and line.went(processor, fate))
-        rows = (
-            row | {"path": line.paths.names(id)} for line in found for row, id in zip(line.rows(), line.ids, strict=True)
-        )
-        return [plain(row) for row in islice(rows, limit)]
+        return [LineTrace(line) for line in islice(found, limit)]
 
-    def latest_errors(self, limit: int = 100) -> list[dict[str, Any]]:
-        """Return the rows of the last failures, newest first."""
+    def latest_errors(
+        self, limit: int = 100, *, processor: str | None = None, kind: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the rows of the last failures, newest first; perhaps only those of one processor, or of one kind."""
         with self._journal() as journal:
-            recent = list(journal.failures.recent)[: -limit - 1 : -1]
-        return [plain({name: value for name, value in f.row().items() if name in ERROR_COLUMNS}) for f in recent]
+            recent = journal.failures.recent.copy()
+        found = (f for f in reversed(recent) if processor in (None, f.processor) and kind in (None, f.kind))
+        return [
+            plain({name: value for name, value in f.row().items() if name in ERROR_COLUMNS}) for f in islice(found, limit)
+        ]
 
     def graph(self) -> dict[str, Any]:
         """Return nodes and edges with their counts as plain data; ``null`` is the source or the way out."""
@@ -371,49 +388,115 @@ class Run:
         graph["edges"] = [{"from": o, "to": t, "count": seen.get((o, t), 0)} for o, t in dict.fromkeys([*declared, *seen])]
         return graph
 
-    def dashboard(self, port: int | None = None, host: str = "127.0.0.1") -> Dashboard:
-        """Start the dashboard of this run in the background, or return the one that is up; it stops with `Dashboard.stop`.
+    def dashboard(
+        self,
+        port: int | None = None,
+        host: str = "127.0.0.1",
+        *,
+        token: str | None = None,
+        names: Collection[str] = (),
+    ) -> Dashboard:
+        """Show this run in a browser: return its dashboard, served in the background.
+
+        A server of this process that is up on the port (or, without a port, any on that host) is used, and shows this run
+        first; so a cell can be run again. It stops with `Dashboard.stop`, at the end of ``with run``, and with the process.
 
         Args:
-            port: by default 8000, or the next one that is free.
-            host: the address to listen on.
+            port: by default 8000, or the next one that is free; 0 is any that is free.
+            host: the address to listen on; any other than this machine's own needs a token.
+            token: what whoever looks must know; it is part of `Dashboard.url`.
+            names: what the server may be called in a browser's address, beside localhost and the host.
 
         Raises:
-            DashboardError: its packages are not installed, or the port that was asked for is taken.
+            DashboardError: its packages are not installed, the port that was asked for is taken by another program, or
+                another host has no token.
+
+        Example:
+            >>> import streamlab
+            >>> with streamlab.run(["warn: hot"]) as run:
+            ...     dashboard = run.dashboard(port=0)
+            ...     dashboard.running
+            True
+            >>> dashboard.running
+            False
         """
         from streamlab.views.dashboard import Dashboard
 
-        up = self._dashboard
-        if up is not None and up.running and port not in (None, up.port):
-            up.stop()
-        if up is None or not up.running:
-            up = self._dashboard = Dashboard(self, port=port, host=host)
-        return up
+        if self._dashboard is None or not self._dashboard.fits(port, host, token, names):
+            self._dashboard = Dashboard.of(self, port, host, token=token, names=names)
+        return self._dashboard
+
+    def telemetry(
+        self,
+        endpoint: str | None = None,
+        *,
+        interval: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+        content: bool = False,
+        meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
+    ) -> Telemetry:
+        """Export this run with OpenTelemetry, in the background, until it has ended; see `Telemetry` for the arguments.
+
+        Raises:
+            TelemetryError: its packages are not installed, or an argument is wrong.
+        """
+        from streamlab.views.opentelemetry import Telemetry
+
+        return Telemetry(
+            self,
+            endpoint,
+            interval=interval,
+            headers=headers,
+            content=content,
+            meter_provider=meter_provider,
+            tracer_provider=tracer_provider,
+        )
+
+    def recorded(self, since: int = 0, most: int = 1000) -> tuple[list[LineTrace], int, int]:
+        """Return lines whose hops are kept, from number ``since`` on, by number, for exporters.
+
+        Returns:
+            The lines, ``most`` at most: those that failed, then the last; how many more there are; and the number to ask
+            from the next time.
+        """
+        with self._journal() as journal:
+            traces = journal.traces.copy()
+        lines, more, following = traces.recorded(since, most)
+        return [LineTrace(line) for line in lines], more, following
 
     def overview(self) -> dict[str, Any]:
         """Return what a live view shows, all of one moment, as plain data.
 
         Returns:
-            ``stats`` (as `stats`), ``graph`` (as `graph`), ``paths`` (the rows of `paths`), ``failures`` (how many there
-            were), ``ticks`` (rows of the history so far, see `moments`) and ``reason`` (why the run failed, or ``None``).
+            ``stats`` (as `stats`), ``graph`` (as `graph`), ``paths`` (the rows of `paths`), ``failures`` (how many, by
+            processor, kind and what came of them), ``ticks`` (of the history so far, see `moments`), ``reason`` (why the run
+            failed, or ``None``) and ``traced`` (whether it keeps traces).
         """
         state = self.state  # before the counters: once the run has ended, they are the last ones
         with self._journal() as journal:
             snapshot = journal.ledger.snapshot(self.uptime_s)
-            failures, ticks = journal.failures.total, journal.history.ticks
+            ticks, traced = journal.history.ticks, journal.traces.mode is not False
         return {
             "stats": self._stats(state, snapshot),
             "graph": self._graph(snapshot),
             "paths": self._paths(snapshot),
-            "failures": failures,
+            "failures": [
+                {"processor": processor, "kind": kind, "fate": fate.value, "count": count}
+                for (processor, kind, fate), count in snapshot.totals.failures.items()
+            ],
             "ticks": ticks,
             "reason": self.reason if state == "failed" else None,
+            "traced": traced,
         }
 
-    def moments(self, since: int = 0) -> list[dict[str, Any]]:
-        """Return the rows of the history as plain data, with ``p50_us`` and ``p95_us``, from tick number ``since`` on."""
+    def moments(self, since: int = 0) -> tuple[int, list[list[dict[str, Any]]]]:
+        """Return the history from a tick on (negative: the last ones): the number of the next tick, and each tick's rows.
+
+        They are those of `history`, one by processor, with ``p50_us`` and ``p95_us``; what is not known is NaN.
+        """
         with self._journal() as journal:
-            return [plain(row) for row in journal.history.rows(since)]
+            return journal.history.ticks, journal.history.since(since)
 
     def snapshot(self) -> Snapshot:
         """Return all counters of one moment, for exporters."""

@@ -246,6 +246,23 @@ class Traces:
             if number < oldest:
                 yield older[number]
 
+    def recorded(self, since: int, most: int) -> tuple[list[Line], int, int]:
+        """Return lines whose visits were recorded, from number ``since`` on, by number: those that failed, then the last.
+
+        Returns:
+            The lines, each once, ``most`` at most; how many more there are; and the number to ask from the next time.
+        """
+        kept: dict[int, Line | _Record] = {line.number: line for _, _, line in self._slow}
+        for record in self._recent:
+            if record.batch.first + len(record.batch.lines) > since:
+                kept.update((record.batch.first + index, record) for index in record.batch.hops if index >= record.skip)
+        failed = {line.number: line for line in self._errors if line.hops}
+        kept.update(failed)
+        numbers = sorted((number for number in kept if number >= since), key=lambda number: (number in failed, number))
+        chosen = [(number, kept[number]) for number in sorted(numbers[-most:])]
+        lines = [of if isinstance(of, Line) else of.line(number - of.batch.first) for number, of in chosen]
+        return lines, len(numbers) - len(lines), max(numbers, default=since - 1) + 1
+
     def find(self, number: int) -> Line | None:
         """Return the line of this number, if it is kept whole."""
         for record in self._recent:
@@ -304,6 +321,7 @@ class LineTrace:
         line_no: line number.
         line: the line.
         branches: its branches, the rows of the traces table, one dict each.
+        ways: the processors that each branch went through, in order.
         recorded: whether its visits were recorded.
     """
 
@@ -311,8 +329,13 @@ class LineTrace:
         self.line_no = line.number
         self.line = line.text
         self.branches: list[dict[str, Any]] = list(line.rows())
+        self.ways = [line.paths.names(id) for id in line.ids]
         self.recorded = bool(line.hops)
         self._hops = line.hops
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the branches with ``path`` as a list of names."""
+        return [row | {"path": way} for row, way in zip(self.branches, self.ways, strict=True)]
 
     @property
     def hops(self) -> pd.DataFrame:

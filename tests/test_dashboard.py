@@ -8,6 +8,7 @@ import gc
 import json
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -183,16 +184,14 @@ def test_graph(client: httpx.Client) -> None:
     assert edges == {(None, "start"): 4, ("start", "warn"): 1, ("start", "end"): 2, ("warn", "end"): 1, ("end", None): 3}
 
 
-def test_the_page_needs_nothing_and_runs_nothing(client: httpx.Client) -> None:
+def test_the_page_asks_nothing_of_other_servers(client: httpx.Client) -> None:
     answer = client.get("/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert "shop &lt;b&gt;" in answer.text
-    assert "<b>" not in answer.text
-    assert "<script" not in answer.text
-    assert "://" not in answer.text
-    for link in ("stats", "trace", "errors", "graph", "healthz"):
-        assert f'href="{link}"' in answer.text
-        assert client.get(f"/{link}").status_code == 200
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', answer.text)
+    assert {"main.js", "style.css", "stats", "trace", "errors", "graph", "metrics", "healthz"} <= set(addresses)
+    for address in addresses:
+        assert address.startswith(("#", "data:")) or client.get(f"/{address}").status_code == 200
+        assert "://" not in address.removeprefix("data:image/svg+xml,%3Csvg xmlns='http://")
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
@@ -210,7 +209,6 @@ def test_health(client: httpx.Client, path: str) -> None:
         assert answer.status_code == 503
         assert (answer.json()["status"], answer.json()["state"]) == ("failed", "failed")
         assert "the cable \udcff is out" in answer.json()["reason"]
-        assert "the cable \\udcff is out" in other.get("/").text
 
 
 def test_a_live_run_is_seen_as_it_goes() -> None:
@@ -407,7 +405,7 @@ def test_ports_that_do_not_exist(run: Run, port: int) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "example.com", "*"])
 def test_other_machines_are_kept_out(run: Run, host: str) -> None:
-    with pytest.raises(DashboardError, match="needs a token, which is not available yet"):
+    with pytest.raises(DashboardError, match="would open the dashboard to other machines, and that needs a token"):
         Dashboard(run, port=0, host=host)
 
 
@@ -462,7 +460,7 @@ def test_500_starts_and_stops_leave_nothing(run: Run) -> None:
             if count % 50 == 0:
                 with connect(dashboard) as client:
                     assert client.get("/healthz").status_code == 200
-    assert resources() == before
+    assert all(now <= then for now, then in zip(resources(), before, strict=True))
     for sock in listen(port=port):
         sock.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import secrets
 import socket
 
 from streamlab.errors import DashboardError
@@ -14,17 +15,19 @@ FIRST_PORT, MORE_PORTS = 8000, 100
 BOTH = ("127.0.0.1", "::1")
 
 
-def listen(host: str = "127.0.0.1", port: int | None = None) -> list[socket.socket]:
+def listen(host: str = "127.0.0.1", port: int | None = None, *, token: str | None = None) -> list[socket.socket]:
     """Return sockets that listen; until somebody serves them, who connects waits.
 
     Args:
-        host: an address of this machine only. ``127.0.0.1`` and ``localhost`` stand for ``::1`` too, if there is IPv6.
+        host: an address or name of this machine. ``127.0.0.1`` and ``localhost`` stand for ``::1`` too, if there is IPv6.
         port: ``None`` is 8000, or the next one that is free; 0 is any that is free.
+        token: what whoever looks must know.
 
     Raises:
-        DashboardError: the host is not loopback, or the port is taken or not allowed.
+        DashboardError: the host is not loopback and there is no token, or the port is taken or not allowed.
     """
-    addresses = _addresses(host)
+    check(host, token)
+    addresses = BOTH if host in ("127.0.0.1", "localhost") else (host.strip("[]"),)
     if port is not None and not 0 <= port <= 65535:
         raise DashboardError(f"port {port} does not exist: ports are numbers from 0 (any that is free) to 65535")
     last = FIRST_PORT + MORE_PORTS
@@ -42,7 +45,7 @@ def listen(host: str = "127.0.0.1", port: int | None = None) -> list[socket.sock
 
 
 def url_of(host: str, port: int) -> str:
-    """Return the address to open in a browser.
+    """Return the address to open in a browser on this machine.
 
     >>> url_of("127.0.0.1", 8000), url_of("::1", 8000)
     ('http://localhost:8000', 'http://[::1]:8000')
@@ -52,27 +55,43 @@ def url_of(host: str, port: int) -> str:
 
 def name_of(host: str) -> str:
     """Return a host as it stands in an address."""
-    if host in ("127.0.0.1", "localhost"):
+    if host in ("127.0.0.1", "localhost") or _is_any(host):
         return "localhost"
     bare = host.strip("[]")
     return f"[{bare}]" if ":" in bare else bare
 
 
-def _addresses(host: str) -> tuple[str, ...]:
-    """Return what to bind to."""
-    if host in ("127.0.0.1", "localhost"):
-        return BOTH
-    bare = host.strip("[]")
-    try:
-        loopback = ipaddress.ip_address(bare).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+def names_of(host: str) -> tuple[str, ...]:
+    """Return what a server on a host may be called beside localhost: ``*`` is the address that a request came in at."""
+    return ("*", socket.gethostname()) if _is_any(host) else (name_of(host),)
+
+
+def check(host: str, token: str | None) -> None:
+    """Refuse to be open to other machines without a token.
+
+    Raises:
+        DashboardError: the host is not loopback and there is no token, or it is empty.
+    """
+    if token is not None and not token.strip():
+        raise DashboardError("the dashboard's token is empty: give one that cannot be guessed, or none")
+    if token is None and not _is_loopback(host):
         raise DashboardError(
-            f"the dashboard cannot be opened to other machines yet: host {host!r} needs a token, which is not available"
-            " yet; use 127.0.0.1, and from elsewhere a tunnel (ssh -L 8000:localhost:8000 HOST)"
+            f"host {host!r} would open the dashboard to other machines, and that needs a token: give one"
+            f" (token=, --token, or STREAMLAB_TOKEN), such as {secrets.token_urlsafe(16)}; or use 127.0.0.1, and from"
+            " elsewhere a tunnel (ssh -L 8000:localhost:8000 HOST)"
         )
-    return (bare,)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_any(host: str) -> bool:
+    """Tell whether a host stands for all addresses of the machine."""
+    return host.strip("[]") in ("", "0.0.0.0", "::")
 
 
 def _bind(addresses: tuple[str, ...], port: int) -> list[socket.socket]:

@@ -1,0 +1,237 @@
+"""Charts of a run: tables in, plotly figures (as dicts, ``{"data", "layout"}``) out. Pure, and without plotly.
+
+Backgrounds are transparent, text and grid are greys that can be read on light and on dark. A trace's ``meta`` says which
+processor and column of the history it shows, and whether as the change from tick to tick (and what it was last), so that a
+live view can add to it instead of asking for all of it again.
+
+What people's lines and names say is text: plotly takes it for markup, so it is escaped here.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+#: Colours of processors, by their place in the pipeline; who is colour-blind can tell them apart too. Red is for failures.
+COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#8b5cf6", "#06b6d4", "#ec4899", "#84cc16", "#a16207")
+FATE_COLOURS = {
+    "emitted": "#10b981",
+    "filtered": "#94a3b8",
+    "absorbed": "#8b5cf6",
+    "dead_letter": "#ef4444",
+    "in_flight": "#f59e0b",
+}
+FAILED = "#ef4444"
+#: Lines in one chart at most; more cannot be told apart.
+MOST = 8
+
+Figure = dict[str, Any]
+Moments = Sequence[Sequence[Mapping[str, Any]]]
+
+
+def label(name: str, limit: int = 40) -> str:
+    """Return a name as plotly shows it: as it is, not as markup, and not longer than ``limit``.
+
+    >>> label("<b>warn</b>")
+    '&lt;b&gt;warn&lt;/b&gt;'
+    """
+    shown = name if len(name) <= limit else name[: limit - 1] + "…"
+    return html.escape(shown.encode("utf-8", "replace").decode("utf-8"))
+
+
+def time_text(seconds: float) -> str:
+    """Return a time (seconds since the epoch) as plotly takes it: in the zone of this machine, as the user's clock shows it."""
+    return datetime.fromtimestamp(seconds).isoformat(timespec="milliseconds")
+
+
+def colour(processors: Sequence[str], name: str) -> str:
+    """Return the colour of a processor, the same in all views."""
+    return COLOURS[processors.index(name) % len(COLOURS)]
+
+
+def throughput(moments: Moments, focus: str | None = None) -> Figure:
+    """Return lines per second over time, by processor; of the busiest `MOST`, or of one.
+
+    Args:
+        moments: as `streamlab.Run.moments` gives them: of each tick, a row by processor.
+        focus: the one processor to show.
+
+    Example:
+        >>> import streamlab
+        >>> figure = throughput(streamlab.run(["warn: hot"]).moments()[1])
+        >>> [trace["name"] for trace in figure["data"]]
+        ['start', 'warn', 'end']
+    """
+    names = _names(moments)
+    data = [_line(moments, name, "lines_per_s", colour(names, name)) for name in _chosen(moments, focus, "received")]
+    return _figure(data, "lines/s")
+
+
+def latency(moments: Moments, focus: str | None = None) -> Figure:
+    """Return the time of one value over time: p99 of the `MOST` processors that take longest, or p50, p95, p99 of one.
+
+    Quantiles are those of the timed sample of each second, in microseconds; arguments are those of `throughput`.
+    """
+    names = _names(moments)
+    if focus is None:
+        chosen = _chosen(moments, None, "mean_us")
+        data = [_line(moments, name, "p99_us", colour(names, name)) for name in chosen]
+        return _figure(data, "p99, µs", log=True)
+    shades = {"p50_us": 0.45, "p95_us": 0.7, "p99_us": 1.0}
+    data = []
+    for column, opacity in shades.items():
+        line = _line(moments, focus, column, colour(names, focus)) if focus in names else None
+        if line is not None:
+            data.append(line | {"name": column.removesuffix("_us"), "opacity": opacity})
+    return _figure(data, "µs", log=True)
+
+
+def problems(moments: Moments, focus: str | None = None, *, since: int = 0) -> Figure:
+    """Return errors and retries of each second, by processor.
+
+    Args:
+        moments: as for `throughput`.
+        focus: as for `throughput`.
+        since: the tick of the first moment; of one that is not the run's first, what came before is not known.
+    """
+    names = _names(moments)
+    data = []
+    for column, dash in (("errors", "solid"), ("retries", "dot")):
+        for name in _chosen(moments, focus, column, least=1):
+            line = _line(moments, name, column, colour(names, name), change=True)
+            if since:
+                line["y"][0] = None
+            line["name"] = f"{line['name']} {column}"
+            line["line"]["dash"] = dash
+            data.append(line)
+    return _figure(data, "a second")
+
+
+def flow(paths: Iterable[Mapping[str, Any]], processors: Sequence[str] = ()) -> Figure:
+    """Return how branches flow, as a Sankey diagram: from the source through the processors to their fates.
+
+    Args:
+        paths: the rows of `streamlab.Run.paths`: ``path, fate, count``.
+        processors: those of the pipeline in order, for their colours.
+
+    Example:
+        >>> import streamlab
+        >>> figure = flow(streamlab.run(["warn: hot", "info: ok"]).paths.to_dict("records"))
+        >>> figure["data"][0]["node"]["label"]
+        ['lines', 'start', 'warn', 'end', 'emitted']
+    """
+    figure = _figure([flow_trace(paths, processors)], "")
+    figure["layout"]["margin"] = {"l": 8, "r": 8, "t": 8, "b": 8}
+    return figure
+
+
+def flow_trace(paths: Iterable[Mapping[str, Any]], processors: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the one trace of `flow`. A processor that a branch visits again is drawn again: there are no loops."""
+    nodes: dict[tuple[str, str, int], int] = {}
+    links: dict[tuple[int, int], int] = {}
+    for row in paths:
+        stops = [("source", "lines", 0), *_visits(row["path"].split(" > ") if row["path"] else []), ("fate", row["fate"], 0)]
+        numbers = [nodes.setdefault(stop, len(nodes)) for stop in stops]
+        for link in pairwise(numbers):
+            links[link] = links.get(link, 0) + row["count"]
+    order = list(dict.fromkeys([*processors, *(name for kind, name, _ in nodes if kind == "processor")]))
+    colours = [_stop_colour(kind, name, order) for kind, name, _ in nodes]
+    return {
+        "type": "sankey",
+        "arrangement": "snap",
+        "node": {
+            "label": [label(name.replace("_", " ") if kind == "fate" else name) for kind, name, _ in nodes],
+            "color": colours,
+            "pad": 18,
+            "thickness": 14,
+            "line": {"width": 0},
+            "hovertemplate": "%{label}: %{value:,}<extra></extra>",
+        },
+        "link": {
+            "source": [origin for origin, _ in links],
+            "target": [target for _, target in links],
+            "value": list(links.values()),
+            "color": [_faint(colours[target]) for _, target in links],
+            "hovertemplate": "%{source.label} → %{target.label}: %{value:,}<extra></extra>",
+        },
+        "textfont": {"color": TEXT, "size": 12, "shadow": "none"},
+        "valueformat": ",",
+    }
+
+
+def _visits(names: Iterable[str]) -> list[tuple[str, str, int]]:
+    """Return the stops of a path: each processor, and the how manieth visit it is."""
+    stops: list[tuple[str, str, int]] = []
+    for name in names:
+        stops.append(("processor", name, sum(stop[1] == name for stop in stops)))
+    return stops
+
+
+def _stop_colour(kind: str, name: str, processors: Sequence[str]) -> str:
+    if kind == "fate":
+        return FATE_COLOURS[name]
+    return GREY if kind == "source" else colour(processors, name)
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.28)"
+
+
+GREY, TEXT, GRID = "#94a3b8", "#7f7f7f", "rgba(127,127,127,.25)"
+
+
+def _names(moments: Moments) -> list[str]:
+    return [row["processor"] for row in moments[-1]] if moments else []
+
+
+def _chosen(moments: Moments, focus: str | None, column: str, least: float = 0) -> list[str]:
+    """Return the processors to show, in order of the pipeline: the one, or those with most in a column."""
+    now = {row["processor"]: 0 if math.isnan(row[column]) else row[column] for row in moments[-1]} if moments else {}
+    if focus is not None:
+        return [focus] if focus in now else []
+    most = sorted(now, key=lambda name: -now[name])[:MOST]
+    return [name for name in now if name in most and now[name] >= least]
+
+
+def _line(moments: Moments, name: str, column: str, colour: str, change: bool = False) -> dict[str, Any]:
+    """Return a processor's column over time, as it is or as the change since the tick before."""
+    at = _names(moments).index(name)  # all moments have the same rows
+    rows = [moment[at] for moment in moments]
+    times = [time_text(row["time"]) for row in rows]
+    values = [row[column] for row in rows]
+    if change:
+        values = [value - before for before, value in zip([0, *values], values, strict=False)]
+    return {
+        "type": "scatter",
+        "mode": "lines" if len(times) > 1 else "markers",
+        "name": label(name),
+        "x": times,
+        "y": [None if math.isnan(value) else value for value in values],
+        "line": {"color": colour, "width": 1.8, "shape": "linear"},
+        "connectgaps": True,
+        "meta": {"processor": name, "column": column, "change": change, "last": rows[-1][column] if change else None},
+        "hovertemplate": "%{y:,.3~s}",
+    }
+
+
+def _figure(data: list[dict[str, Any]], unit: str, *, log: bool = False) -> Figure:
+    axis = {"gridcolor": GRID, "zeroline": False, "automargin": True, "tickformat": "~s", "title": {"text": unit}}
+    layout = {
+        "autosize": True,
+        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": TEXT, "size": 12},
+        "xaxis": {"gridcolor": GRID, "zeroline": False, "automargin": True, "type": "date"},
+        "yaxis": axis | ({"type": "log"} if log else {"rangemode": "tozero"}),
+        "hovermode": "x unified",
+        "showlegend": True,
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"},
+        "uirevision": "keep",
+    }
+    return {"data": data, "layout": layout}
