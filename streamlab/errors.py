@@ -9,7 +9,8 @@
     ├── RunError             a run failed, or was asked for what it cannot do
     │   └── ProcessorFailed  a processor with ``on_error="stop"`` failed on a line
     ├── TraceError           a trace was asked for that was not kept
-    └── DashboardError       the dashboard cannot be started
+    ├── DashboardError       the dashboard cannot be started
+    └── TelemetryError       a run cannot be exported
 
 What goes wrong with *one line* is not an exception but a row in ``run.errors``: its ``kind`` is one of
 ``streamlab.policy.FAILURE_KINDS``.
@@ -46,3 +47,7 @@ class TraceError(StreamlabError):
 
 class DashboardError(StreamlabError):
     """The dashboard cannot be started: its packages are missing, or the port is taken."""
+
+
+class TelemetryError(StreamlabError):
+    """A run cannot be exported: the packages of OpenTelemetry are missing, or an argument is wrong."""
