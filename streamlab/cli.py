@@ -20,7 +20,7 @@ from streamlab.demo import LINES, demo
 from streamlab.errors import StreamlabError
 from streamlab.run import Options
 from streamlab.segments import cut
-from streamlab.session import INTERRUPTED, READER_GONE, Job, perform
+from streamlab.session import INTERRUPTED, READER_GONE, Address, Job, perform
 from streamlab.sinks.text import visible
 from streamlab.views.terminal import Terminal
 
@@ -137,7 +137,19 @@ def commands() -> None:
     metavar="N",
     help="Port of the dashboard; by default 8000, or the next free one.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the dashboard.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the dashboard; others need a token.")
+@click.option(
+    "--token",
+    envvar="STREAMLAB_TOKEN",
+    metavar="TEXT",
+    help="Ask for this before showing the dashboard; better given as STREAMLAB_TOKEN, which other users cannot see.",
+)
+@click.option(
+    "--allow-host", multiple=True, metavar="NAME", help="A name by which browsers may call the dashboard; may be repeated."
+)
+@click.option(
+    "--otlp", metavar="URL", help="Send metrics and sampled traces to an OpenTelemetry collector, by OTLP over HTTP."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on standard error but errors.")
 def run(
     source: tuple[str, ...],
@@ -151,6 +163,9 @@ def run(
     no_dashboard: bool,
     port: int | None,
     host: str,
+    token: str | None,
+    allow_host: tuple[str, ...],
+    otlp: str | None,
     quiet: bool,
 ) -> int:
     """Run a pipeline over lines; the command when none is named.
@@ -174,7 +189,8 @@ def run(
             isolation=isolation,
         ),
         export_traces=export_traces,
-        address=None if no_dashboard else (host, port),
+        address=None if no_dashboard else Address(host, port, token, allow_host),
+        otlp=otlp,
         summary=lines is not LINES or pipeline is not None,
     )
     return perform(job, Terminal(quiet, data=output == "-"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -31,6 +32,16 @@ DRAIN = 11.0
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """Where the dashboard is, and who may look; see `streamlab.Run.dashboard`."""
+
+    host: str
+    port: int | None
+    token: str | None
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """What to run, and how.
 
@@ -39,7 +50,8 @@ class Job:
         pipeline: the pipeline.
         options: how to run it; ``output`` is a path, ``-`` is standard output.
         export_traces: where to write the traces at the end.
-        address: host and port of the dashboard; ``None`` for no dashboard.
+        address: where the dashboard is; ``None`` for no dashboard.
+        otlp: where to send metrics and traces to by OTLP; ``None`` for nowhere.
         summary: whether to say at the end how it went.
     """
 
@@ -47,7 +59,8 @@ class Job:
     pipeline: Pipeline
     options: Options
     export_traces: str | None
-    address: tuple[str, int | None] | None
+    address: Address | None
+    otlp: str | None
     summary: bool
 
 
@@ -102,13 +115,14 @@ def perform(job: Job, terminal: Terminal) -> int:
         if job.address is not None:  # before anything is read, so that a port which is taken costs nothing
             from streamlab.views.dashboard import listen
 
-            sockets = listen(*job.address)
+            sockets = listen(job.address.host, job.address.port, token=job.address.token)
         dashboard: Dashboard | None = None
         try:
             run = launch(job.pipeline, job.source, job.options)
             if job.address is not None:
-                dashboard = _dashboard(run, job.address[0], sockets, terminal)
-            return _accompany(run, job, dashboard, signals, terminal)
+                dashboard = _dashboard(run, job.address, sockets, terminal)
+            with contextlib.nullcontext() if job.otlp is None else run.telemetry(job.otlp):
+                return _accompany(run, job, dashboard, signals, terminal)
         finally:
             for sock in sockets:
                 sock.close()
@@ -116,14 +130,14 @@ def perform(job: Job, terminal: Terminal) -> int:
                 dashboard.stop()
 
 
-def _dashboard(run: Run, host: str, sockets: list[socket.socket], terminal: Terminal) -> Dashboard | None:
+def _dashboard(run: Run, address: Address, sockets: list[socket.socket], terminal: Terminal) -> Dashboard | None:
     """Return the dashboard of a run; ``None`` when its packages are missing: the pipeline can do without."""
     try:
         from streamlab.views.dashboard import Dashboard
     except DashboardError as error:
         terminal.note(f"streamlab: no dashboard: {error}; or say --no-dashboard")
         return None
-    return Dashboard(run, host=host, sockets=sockets)
+    return Dashboard(run, host=address.host, token=address.token, names=address.names, sockets=sockets)
 
 
 def _accompany(run: Run, job: Job, dashboard: Dashboard | None, signals: Signals, terminal: Terminal) -> int:

@@ -44,7 +44,7 @@ def label(name: str, limit: int = 40) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """Return a time (seconds since the epoch) as plotly takes it: in the zone of this machine, as the user's clock shows it."""
+    """Return a time (seconds since the epoch) as plotly takes it: in the zone of this machine, as its clock shows it."""
     return datetime.fromtimestamp(seconds).isoformat(timespec="milliseconds")
 
 

@@ -21,6 +21,8 @@ from streamlab.tables import plain
 from streamlab.views import figures
 from streamlab.views.dashboard.runs import PERIOD, Runs, Shown
 
+#: Readers from which on events are fewer, the more there are: however many look on, the run pays the same.
+CROWD = 20
 #: Seconds between two signs of life when there is nothing to tell.
 KEEPALIVE = 15.0
 #: Seconds after which a run that goes on is news, even though nothing has been counted: rates have changed.
@@ -30,7 +32,7 @@ MOST_TICKS = 600
 #: Milliseconds after which a browser comes back by itself when the connection is lost.
 RETRY_MS = 1000
 
-#: Columns of the history in an event; each tick is ``[time, time for a chart, [row of one processor, row of another, ...]]``.
+#: Columns of the history in an event; a tick is ``[time, time for a chart, [row of one processor, row of another, ...]]``.
 COLUMNS = tuple(name for name in MOMENT_COLUMNS if name not in ("time", "processor"))
 
 
@@ -177,7 +179,7 @@ class Feed:
         """Look for news, for as long as somebody reads."""
         quiet, before = 0.0, self._versions()
         while self._readers and not self._ended:
-            await asyncio.sleep(PERIOD)
+            await asyncio.sleep(PERIOD * max(1.0, len(self._readers) / CROWD))
             for watch in {self._watch(number) for number in self._readers.values()}:
                 if watch is not None:
                     watch.look(self._runs)
