@@ -6,12 +6,12 @@ READY := $(VENV)/ready
 BENCH := .venv-bench
 PATHWAY := .venv-bench-pathway
 
-.PHONY: run test check bench soak data lowest clean
+.PHONY: run test check browser bench soak data lowest clean
 
 run: $(READY)  ## run the demo, with its dashboard
 	$(BIN)/python -m streamlab --trace
 
-test: $(READY)  ## run the tests and the examples in the docstrings
+test: $(READY) browser  ## run the tests and the examples in the docstrings
 	$(BIN)/python -m pytest
 
 check: $(READY)  ## style, types, layers
@@ -19,6 +19,11 @@ check: $(READY)  ## style, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+browser:  # the tests of the dashboard's page want a Chromium; without one they are skipped, and say so
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null || \
+	  echo "There is no Chromium here, and it could not be installed: the page is not tested."
 
 bench: $(BENCH)/ready $(PATHWAY)/ready  ## measure against a plain loop and against other engines, in one run
 	$(BENCH)/bin/python -m benchmarks
@@ -44,7 +49,7 @@ $(READY): pyproject.toml
 
 $(BENCH)/ready: pyproject.toml benchmarks/requirements.txt
 	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -e . -r benchmarks/requirements.txt
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dashboard]' -r benchmarks/requirements.txt
 	touch $@
 
 # A peer that cannot be installed is left out of the table; it is tried again the next time.
