@@ -130,11 +130,16 @@ def flow(paths: Iterable[Mapping[str, Any]], processors: Sequence[str] = ()) -> 
 
 
 def flow_trace(paths: Iterable[Mapping[str, Any]], processors: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the one trace of `flow`. A processor that a branch visits again is drawn again: there are no loops."""
+    """Return the one trace of `flow`; ``meta`` says how many columns it has at most.
+
+    A processor that a branch visits again is drawn again, so that it does not go round.
+    """
     nodes: dict[tuple[str, str, int], int] = {}
     links: dict[tuple[int, int], int] = {}
+    columns = 0
     for row in paths:
         stops = [("source", "lines", 0), *_visits(row["path"].split(" > ") if row["path"] else []), ("fate", row["fate"], 0)]
+        columns = max(columns, len(stops))
         numbers = [nodes.setdefault(stop, len(nodes)) for stop in stops]
         for link in pairwise(numbers):
             links[link] = links.get(link, 0) + row["count"]
@@ -160,6 +165,7 @@ def flow_trace(paths: Iterable[Mapping[str, Any]], processors: Sequence[str] = (
         },
         "textfont": {"color": TEXT, "size": 12, "shadow": "none"},
         "valueformat": ",",
+        "meta": {"columns": columns},
     }
 
 
@@ -219,6 +225,15 @@ def _line(moments: Moments, name: str, column: str, colour: str, change: bool = 
     }
 
 
+def _around(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the range of an axis on which there is one moment only: some seconds; else plotly finds one."""
+    times = {time for trace in data for time in trace.get("x", ())}
+    if len(times) != 1:
+        return {}
+    moment = datetime.fromisoformat(times.pop()).timestamp()
+    return {"range": [time_text(moment - 5), time_text(moment + 5)]}
+
+
 def _figure(data: list[dict[str, Any]], unit: str, *, log: bool = False) -> Figure:
     axis = {"gridcolor": GRID, "zeroline": False, "automargin": True, "tickformat": "~s", "title": {"text": unit}}
     layout = {
@@ -227,7 +242,7 @@ def _figure(data: list[dict[str, Any]], unit: str, *, log: bool = False) -> Figu
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": TEXT, "size": 12},
-        "xaxis": {"gridcolor": GRID, "zeroline": False, "automargin": True, "type": "date"},
+        "xaxis": {"gridcolor": GRID, "zeroline": False, "automargin": True, "type": "date", **_around(data)},
         "yaxis": axis | ({"type": "log"} if log else {"rangemode": "tozero"}),
         "hovermode": "x unified",
         "showlegend": True,

@@ -5,6 +5,7 @@ import { $, ask, el, seldom } from "./dom.js";
 const CHARTS = ["throughput", "latency", "problems"];
 const POINTS = 600;
 const NARROW = 600;
+const COLUMN = 64; // pixels that a column of the flow needs at least
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
 
 let ready = null; // plotly.js, once it is there
@@ -41,7 +42,8 @@ export async function showCharts(event, focus) {
   await plotly();
   const now = JSON.stringify([event.run, focus]);
   const ticks = event.history.ticks;
-  const began = last === 0 && ticks.length > 0;
+  // one moment is drawn as a point, several as a line
+  const began = ticks.length > 0 && (last === 0 || $("throughput").data?.[0]?.x.length === 1);
   if (now !== of || began || troubles(event.stats) !== troubled) {
     of = now;
     troubled = troubles(event.stats);
@@ -91,6 +93,7 @@ function values(trace, fresh, columns, processors) {
 
 const showFlow = seldom(() => {
   if (!flow || flow.link.value.length === 0) return;
+  $("sankey").style.minWidth = `${flow.meta.columns * COLUMN}px`;
   const narrow = $("sankey").clientWidth < NARROW; // then lines flow down, and what is small needs room for its label
   const trace = narrow ? { ...flow, orientation: "v", node: { ...flow.node, pad: 46 }, textfont: { ...flow.textfont, size: 10 } } : flow;
   Plotly.react($("sankey"), [trace], layouts.flow, CONFIG);

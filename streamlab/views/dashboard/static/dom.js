@@ -46,6 +46,7 @@ export function micros(us) {
 
 /** Seconds as a clock. */
 export function clock(seconds) {
+  if (seconds < 1) return `${(seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0)} ms`;
   if (seconds < 60) return `${seconds.toFixed(1)} s`;
   const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
   return h ? `${h} h ${m} min` : `${m} min ${s} s`;

@@ -13,6 +13,7 @@ let edges = new Map();
 let drawn = null; // what was drawn: of which run, in which direction
 let drawing = null;
 let size = null;
+let spots = new Map(); // the processors on the map
 
 const isNarrow = () => $("graph").clientWidth < NARROW;
 
@@ -31,7 +32,49 @@ async function draw(run, down, choose) {
   size = plan;
   drawn = { run, down };
   $("graph").replaceChildren(el("div", { className: "frame" }, plane));
+  drawMap(plan);
   fit();
+}
+
+/** Draw the whole graph small, for one that must be scrolled: where failures are, and which part is seen. */
+function drawMap(plan) {
+  const view = svg("svg", { viewBox: `0 0 ${plan.width} ${plan.height}`, preserveAspectRatio: "none", class: "map" });
+  const middle = ({ x, y, width, height }) => [x + width / 2, y + height / 2];
+  const source = plan.nodes.find((place) => place.end === "source");
+  const output = plan.nodes.find((place) => place.end === "output");
+  const at = (name, end) => middle(plan.nodes.find((place) => place.name !== null && place.name === name) ?? end);
+  for (const edge of plan.edges) {
+    const [[x1, y1], [x2, y2]] = [at(edge.from, source), at(edge.to, output)];
+    view.append(svg("line", { x1, y1, x2, y2 }));
+  }
+  spots = new Map();
+  for (const { name, x, y, width, height, colour } of plan.nodes.filter((place) => place.name !== null)) {
+    const spot = svg("rect", { x, y, width, height, rx: 12, fill: colour });
+    spots.set(name, spot);
+    view.append(spot);
+  }
+  view.append(svg("rect", { class: "window" }));
+  const go = (event) => {
+    if (event.type === "pointermove" && event.buttons === 0) return;
+    const room = $("graph");
+    const box = view.getBoundingClientRect();
+    room.scrollLeft = ((event.clientX - box.left) / box.width) * room.scrollWidth - room.clientWidth / 2;
+    room.scrollTop = ((event.clientY - box.top) / box.height) * room.scrollHeight - room.clientHeight / 2;
+  };
+  view.addEventListener("pointerdown", go);
+  view.addEventListener("pointermove", go);
+  $("map").replaceChildren(view);
+  $("graph").onscroll = showWindow;
+}
+
+function showWindow() {
+  const room = $("graph");
+  const window_ = $("map").querySelector(".window");
+  const [across, along] = [size.width / room.scrollWidth, size.height / room.scrollHeight];
+  window_.setAttribute("x", room.scrollLeft * across);
+  window_.setAttribute("y", room.scrollTop * along);
+  window_.setAttribute("width", Math.min(room.clientWidth * across, size.width));
+  window_.setAttribute("height", Math.min(room.clientHeight * along, size.height));
 }
 
 function arrow() {
@@ -43,7 +86,7 @@ function arrow() {
 function addEdge(edge, lines, plane) {
   const line = svg("path", { d: edge.path, class: edge.back ? "edge back" : "edge", "marker-end": "url(#arrow)" });
   const flow = svg("path", { d: edge.path, class: "pulse" });
-  const label = el("span", { className: "rate" });
+  const label = el("span", { className: "rate", "data-edge": key(edge.from, edge.to) });
   label.style.left = `${edge.x}px`;
   label.style.top = `${edge.y}px`;
   lines.append(line, flow);
@@ -93,6 +136,8 @@ function fit() {
   frame.style.width = `${size.width * scale}px`;
   frame.style.height = `${size.height * scale}px`;
   frame.firstChild.style.transform = `scale(${scale})`;
+  $("map").hidden = size.width * scale <= room + 1;
+  showWindow();
 }
 
 /** Show a snapshot; `speed` gives the values per second of an edge, or null when there is nothing to compare with. */
@@ -120,6 +165,7 @@ function showNodes(event, focus) {
     say(node.time, row.received ? `${micros(row.mean_us)} · p99 ${micros(row.p99_us)}` : "idle");
     say(node.errors, row.errors ? `${compact(row.errors)} failed` : "");
     say(node.share, percent(share));
+    spots.get(name).dataset.failed = String(row.errors > 0);
     node.bar.style.width = `${share * 100}%`;
     node.button.ariaPressed = String(name === focus);
     node.button.dataset.faded = String(focus !== null && name !== focus);

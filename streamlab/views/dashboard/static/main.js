@@ -56,9 +56,9 @@ function showHead() {
   const { pipeline, state, uptime_s: uptime, lines } = event.stats;
   say($("name"), pipeline);
   say($("state"), state);
-  $("state").dataset.state = link === "gone" ? "gone" : state;
-  say($("uptime"), clock(uptime));
   const ended = ENDED.includes(state);
+  $("state").dataset.state = link === "gone" && !ended ? "gone" : state;
+  say($("uptime"), clock(uptime));
   say($("speed"), rate(ended ? lines.received / Math.max(uptime, 1e-9) : speed(entry()) ?? 0));
   document.title = `${link === "gone" ? "gone" : state} · ${pipeline} · streamlab`;
   showRuns();
@@ -69,6 +69,7 @@ const entry = () => event.edges.find((edge) => edge.from === null);
 
 function showNews() {
   const { state, lines, uptime_s: uptime } = event.stats;
+  const ended = ENDED.includes(state);
   const lines_ = `${count(lines.received)} lines in ${clock(uptime)}`;
   const news = {
     starting: ["wait", "Starting."],
@@ -80,9 +81,9 @@ function showNews() {
     failed: ["failed", `Failed after ${lines_}. ${event.reason}`],
   }[state];
   const off = missing(lines) !== 0 ? " The ledger does not balance: please report this." : "";
-  const gone = link === "gone" ? " The server is gone: this is how it was when last seen." : "";
-  $("news").dataset.news = gone ? "gone" : news[0];
-  say($("news"), news[1] + off + gone);
+  const gone = link === "gone" ? "The server is gone; this is how it was when last seen. " : "";
+  $("news").dataset.news = gone && !ended ? "gone" : news[0];
+  say($("news"), gone + news[1] + off);
 }
 
 function showRuns() {
