@@ -15,6 +15,7 @@ from streamlab.errors import (
     SinkError,
     SourceError,
     StreamlabError,
+    TelemetryError,
     TraceError,
 )
 from streamlab.paths import EMIT
@@ -37,6 +38,7 @@ __all__ = [
     "SinkError",
     "SourceError",
     "StreamlabError",
+    "TelemetryError",
     "TraceError",
     "demo",
     "export",
