@@ -16,8 +16,9 @@ import threading
 import time
 import tty
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 import httpx
 import pandas as pd
@@ -87,6 +88,10 @@ def url_in(line: str) -> str:
     match = re.fullmatch("📊 Dashboard running at (http://localhost:[0-9]+)\n", line)
     assert match, line
     return match[1]
+
+
+def ask(url: str, **headers: str) -> int:
+    return httpx.get(url, headers={name.capitalize(): text for name, text in headers.items()}, trust_env=False).status_code
 
 
 @pytest.fixture
@@ -441,6 +446,60 @@ def test_the_dashboard_of_a_run_that_goes_on() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 0
         assert rest_of(process.stderr) == "Shutting down...\n"
+
+
+@pytest.mark.parametrize("where", ["option", "environment"])
+def test_a_dashboard_that_is_open_to_others_asks_for_the_token(where: str) -> None:
+    words = ["--token", "a secret?"] if where == "option" else []
+    environment = os.environ | ({"STREAMLAB_TOKEN": "a secret?"} if where == "environment" else {})
+    more = ["--host", "0.0.0.0", "--port", "0", "--allow-host", "box.example"]
+    with started(*more, *words, env=environment) as process:
+        line = line_of(process.stderr)
+        match = re.fullmatch(r"📊 Dashboard running at (http://localhost:[0-9]+)/\?token=a%20secret%3F\n", line)
+        assert match, line
+        assert ask(f"{match[1]}/stats") == 401
+        assert ask(f"{match[1]}/stats", authorization="Bearer wrong") == 401
+        assert ask(f"{match[1]}/stats", authorization="Bearer a secret?") == 200
+        assert ask(f"{match[1]}/stats?token=a%20secret%3F", host="box.example") == 200
+        assert ask(f"{match[1]}/stats?token=a%20secret%3F", host="evil.example") == 400
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == 0
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Takes what is posted."""
+
+    posted: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.posted.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_metrics_and_traces_go_to_a_collector() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            done = streamlab_("--no-dashboard", "--trace", "--otlp", f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (done.stdout, done.returncode) == (DEMO, 0)
+    assert {"/v1/metrics", "/v1/traces"} <= set(Collector.posted)
+
+
+def test_a_collector_that_is_not_there_harms_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    done = streamlab_("--no-dashboard", "--trace", "--otlp", f"http://127.0.0.1:{port}")
+    assert (done.stdout, done.returncode) == (DEMO, 0)
+    assert "Traceback" not in done.stderr
 
 
 SLOW = """

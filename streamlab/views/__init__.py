@@ -1,6 +1,10 @@
-"""What people look at.
+"""What people, and other programs, look at.
 
 Views read snapshots of a run's tables, never the engine's live objects, and do not know each other.
 
-``dashboard``  HTTP on this machine
+``figures``        charts: tables in, plotly figures out; pure, shared by the views
+``drawing``        where the graph's nodes and edges are drawn; pure, shared by the views
+``dashboard``      a live page and JSON over HTTP, for browsers and programs; Prometheus
+``opentelemetry``  metrics and sampled traces to a collector
+``terminal``       the command line's words
 """
