@@ -93,8 +93,8 @@ function values(trace, fresh, columns, processors) {
 
 const showFlow = seldom(() => {
   if (!flow || flow.link.value.length === 0) return;
-  $("sankey").style.minWidth = `${flow.meta.columns * COLUMN}px`;
-  const narrow = $("sankey").clientWidth < NARROW; // then lines flow down, and what is small needs room for its label
+  const narrow = $("sankey").parentNode.clientWidth < NARROW; // then lines flow down, and what is small needs room for its label
+  $("sankey").style.minWidth = narrow ? "" : `${flow.meta.columns * COLUMN}px`;
   const trace = narrow ? { ...flow, orientation: "v", node: { ...flow.node, pad: 46 }, textfont: { ...flow.textfont, size: 10 } } : flow;
   Plotly.react($("sankey"), [trace], layouts.flow, CONFIG);
 }, 2000);
