@@ -14,12 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from streamlab import report
 from streamlab.engine import Engine
 from streamlab.errors import RunError, TraceError
 from streamlab.failures import DEAD_LETTER_COLUMNS, ERROR_COLUMNS, Failures
 from streamlab.journal import Journal
 from streamlab.metrics import METRIC_COLUMNS, History, Ledger, Snapshot
-from streamlab.paths import EMIT
 from streamlab.pipeline import Pipeline
 from streamlab.runners import ENDED, Runner, State
 from streamlab.runners.host import LocalHost
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 #: Outputs that a live run without a sink keeps, and dead letters that a run with one does.
 LIVE_OUTPUTS = 10_000
 DEAD_LETTERS = 10_000
-
-PATH_COLUMNS = ("path", "fate", "count", "share")
 
 Output = str | Path | Sink | Callable[[Any], object] | None
 
@@ -161,6 +159,8 @@ class Run:
     def __init__(self, pipeline: Pipeline, runner: Runner, sink: Sink) -> None:
         self.id = secrets.token_hex(6)
         self.pipeline = pipeline
+        self._graph = pipeline.describe()  # as it is now: in a notebook, a pipeline may be built on while it runs
+        self._names = list(pipeline.processors)
         self._runner = runner
         self._sink = sink
         self._dashboard: Dashboard | None = None
@@ -250,7 +250,7 @@ class Run:
     @property
     def metrics(self) -> pd.DataFrame:
         """Counters and times by processor; ``attrs["timed"]`` says how many visits the quantiles come from."""
-        return self.snapshot().table(list(self.pipeline.processors))
+        return self.snapshot().table(self._names)
 
     @property
     def ledger(self) -> dict[str, int]:
@@ -266,15 +266,9 @@ class Run:
     @property
     def paths(self) -> pd.DataFrame:
         """The ways that most branches went, at most 200: ``path, fate, count, share``; share is of all branches, 0 to 1."""
-        rows = self._paths(self.snapshot())
-        return frame_of({name: [row[name] for row in rows] for name in PATH_COLUMNS})
-
-    def _paths(self, snapshot: Snapshot) -> list[dict[str, Any]]:
-        branches = snapshot.totals.run.received + snapshot.totals.run.forked
-        return [
-            {"path": " > ".join(names), "fate": fate.value, "count": count, "share": count / branches}
-            for (names, fate), count in snapshot.ways.items()
-        ]
+        rows = report.paths(self.snapshot())
+        frame = frame_of({name: [row[name] for row in rows] for name in report.PATH_COLUMNS})
+        return frame.astype({"count": "int64", "share": "float64"})
 
     @property
     def traces(self) -> pd.DataFrame:
@@ -340,7 +334,7 @@ class Run:
             "state": state,
             "uptime_s": snapshot.uptime,
             "lines": snapshot.lines(),
-            "processors": {name: plain(snapshot.row(name)) for name in self.pipeline.processors},
+            "processors": report.metrics(self._names, snapshot),
         }
 
     def latest_traces(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -376,17 +370,7 @@ class Run:
 
     def graph(self) -> dict[str, Any]:
         """Return nodes and edges with their counts as plain data; ``null`` is the source or the way out."""
-        return self._graph(self.snapshot())
-
-    def _graph(self, snapshot: Snapshot) -> dict[str, Any]:
-        graph = self.pipeline.describe()
-        for node in graph["nodes"]:
-            timed = snapshot.timed.get(node["name"])
-            node.update(plain(snapshot.row(node["name"])), timed=timed.count if timed else 0)
-        declared = [(None, graph["entry"]), *((edge["from"], edge["to"]) for edge in graph["edges"])]
-        seen = {(o, None if t is EMIT else t): count for (o, t), count in snapshot.totals.edges.items()}
-        graph["edges"] = [{"from": o, "to": t, "count": seen.get((o, t), 0)} for o, t in dict.fromkeys([*declared, *seen])]
-        return graph
+        return report.graph(self._graph, self.snapshot())
 
     def dashboard(
         self,
@@ -479,12 +463,9 @@ class Run:
             ticks, traced = journal.history.ticks, journal.traces.mode is not False
         return {
             "stats": self._stats(state, snapshot),
-            "graph": self._graph(snapshot),
-            "paths": self._paths(snapshot),
-            "failures": [
-                {"processor": processor, "kind": kind, "fate": fate.value, "count": count}
-                for (processor, kind, fate), count in snapshot.totals.failures.items()
-            ],
+            "graph": report.graph(self._graph, snapshot),
+            "paths": report.paths(snapshot),
+            "failures": report.failures(snapshot),
             "ticks": ticks,
             "reason": self.reason if state == "failed" else None,
             "traced": traced,
