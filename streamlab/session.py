@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from streamlab.errors import DashboardError, RunError, SinkError, StreamlabError
 from streamlab.pipeline import Pipeline
 from streamlab.run import ENDED, Options, Run, launch
+from streamlab.views.opentelemetry import check
 from streamlab.views.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def perform(job: Job, terminal: Terminal) -> int:
         StreamlabError: it cannot begin.
     """
     with Signals() as signals:
+        if job.otlp is not None:
+            check(job.otlp)
         sockets: list[socket.socket] = []
         if job.address is not None:  # before anything is read, so that a port which is taken costs nothing
             from streamlab.views.dashboard import listen

@@ -336,6 +336,7 @@ def test_a_run_that_failed_can_still_be_looked_at(folder: Path) -> None:
         ("--port 70000", "70000 is not in the range"),
         ("--port", "requires an argument"),
         ("--host 0.0.0.0", "needs a token"),
+        ("--otlp localhost:4318", "it must be like http://localhost:4318"),
         ("- app.log", "cannot be read together with files"),
         ("--export-traces t.txt", "the name must end in .csv"),
         ("--export-traces no/t.csv", "there is no folder no"),

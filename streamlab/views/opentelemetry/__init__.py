@@ -6,6 +6,7 @@ The packages of OpenTelemetry are imported only when a `Telemetry` is made.
 from __future__ import annotations
 
 import atexit
+import importlib
 import logging
 import math
 import threading
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from streamlab.views.opentelemetry.otlp import Sender
 
-__all__ = ["Telemetry"]
+__all__ = ["Telemetry", "check"]
 
 #: Traces that are exported at most in one interval, and at the end.
 MOST_TRACES, LAST_TRACES = 500, 5_000
@@ -33,6 +34,24 @@ STOP_SECONDS, BREAK_SECONDS = 5.0, 1.0
 LOOK_SECONDS = 0.1
 
 _logger = logging.getLogger(__name__)
+
+
+def check(endpoint: str | None) -> None:
+    """Refuse what cannot be: to be asked before a run begins.
+
+    Raises:
+        TelemetryError: the packages are not installed, or the endpoint is no address.
+    """
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        raise TelemetryError(f"endpoint={endpoint!r}: it must be like http://localhost:4318")
+    try:
+        importlib.import_module("streamlab.views.opentelemetry.otlp")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("streamlab"):
+            raise
+        raise TelemetryError(
+            f'telemetry needs the OpenTelemetry SDK and its OTLP exporter ({error}): pip install "streamlab[otel]"'
+        ) from error
 
 
 class Telemetry:
@@ -101,16 +120,9 @@ class Telemetry:
     ) -> None:
         if not 0 < interval < math.inf:
             raise TelemetryError(f"interval={interval!r}: it must be a number of seconds, more than 0")
-        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
-            raise TelemetryError(f"endpoint={endpoint!r}: it must be like http://localhost:4318")
-        try:
-            from streamlab.views.opentelemetry import instruments, otlp, spans
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("streamlab"):
-                raise
-            raise TelemetryError(
-                f'telemetry needs the OpenTelemetry SDK and its OTLP exporter ({error}): pip install "streamlab[otel]"'
-            ) from error
+        check(endpoint)
+        from streamlab.views.opentelemetry import instruments, otlp, spans
+
         self._run = run
         self._interval = interval
         self._next = 0  # the first line that was not looked at
