@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Hashable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Query, Request
@@ -135,7 +135,7 @@ def _add_page(router: APIRouter) -> None:
 def _add_tables(router: APIRouter, which: Which) -> None:
     @router.get("/stats", response_model=answers.Stats)
     async def stats(shown: Shown = Depends(which)) -> Response:
-        return Response(shown.shared(_stats), media_type="application/json")
+        return _shared(shown, "stats", shown.run.stats)
 
     @router.get("/trace", response_model=answers.Traces)
     async def traces(
@@ -144,10 +144,14 @@ def _add_tables(router: APIRouter, which: Which) -> None:
         search: Text = "",
         processor: Name = None,
         fate: Annotated[Fate | None, Query(description="how a branch of the line ended")] = None,
-    ) -> SafeJSON:
+    ) -> Response:
         limit = min(limit, MOST_ROWS)
-        lines = shown.lines(limit, search=search, processor=processor, fate=fate)
-        return SafeJSON({"traces": plain([row for line in lines for row in line.rows()][:limit])})
+
+        def rows() -> dict[str, Any]:
+            lines = shown.lines(limit, search=search, processor=processor, fate=fate)
+            return {"traces": plain([row for line in lines for row in line.rows()][:limit])}
+
+        return _shared(shown, ("trace", limit, search, processor, fate), rows)
 
     @router.get("/trace/{line_no}", response_model=answers.Story)
     async def trace(line_no: int, shown: Shown = Depends(which)) -> SafeJSON:
@@ -159,16 +163,26 @@ def _add_tables(router: APIRouter, which: Which) -> None:
         limit: Limit = 100,
         processor: Name = None,
         kind: Kind = None,
-    ) -> SafeJSON:
-        return SafeJSON({"errors": shown.run.latest_errors(min(limit, MOST_ROWS), processor=processor, kind=kind)})
+    ) -> Response:
+        limit = min(limit, MOST_ROWS)
+
+        def rows() -> dict[str, Any]:
+            return {"errors": shown.run.latest_errors(limit, processor=processor, kind=kind)}
+
+        return _shared(shown, ("errors", limit, processor, kind), rows)
 
     @router.get("/graph", response_model=answers.Graph)
-    async def graph(shown: Shown = Depends(which)) -> SafeJSON:
-        return SafeJSON(shown.run.graph())
+    async def graph(shown: Shown = Depends(which)) -> Response:
+        return _shared(shown, "graph", shown.run.graph)
 
     @router.get("/paths", response_model=answers.Paths)
-    async def paths(shown: Shown = Depends(which)) -> SafeJSON:
-        return SafeJSON({"paths": shown.run.overview()["paths"]})
+    async def paths(shown: Shown = Depends(which)) -> Response:
+        return _shared(shown, "paths", lambda: {"paths": shown.run.overview()["paths"]})
+
+
+def _shared(shown: Shown, what: Hashable, make: Callable[[], Any]) -> Response:
+    """Return what ``make`` makes as JSON; made and written once for all who ask, see `Shown.shared`."""
+    return Response(shown.shared(what, lambda: encoded(make()).encode("ascii")), media_type="application/json")
 
 
 def _add_views(router: APIRouter, which: Which, feed: Feed) -> None:
@@ -186,7 +200,8 @@ def _add_views(router: APIRouter, which: Which, feed: Feed) -> None:
 
     @router.get("/metrics", response_class=Response)
     async def metrics(shown: Shown = Depends(which)) -> Response:
-        return Response(shown.shared(exposition), headers={"Content-Type": CONTENT_TYPE})
+        text = shown.shared("metrics", lambda: exposition(shown.run))
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
     @router.get("/figures", response_model=answers.Figures)
     async def charts(shown: Shown = Depends(which), focus: Name = None) -> SafeJSON:
@@ -214,10 +229,6 @@ class EventStream(StreamingResponse):
     """Server-Sent Events, see https://html.spec.whatwg.org/multipage/server-sent-events.html."""
 
     media_type = "text/event-stream"
-
-
-def _stats(run: Run) -> bytes:
-    return encoded(run.stats()).encode("ascii")
 
 
 def _figures(run: Run, focus: str | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from streamlab.metrics import MOMENT_COLUMNS
-from streamlab.run import ENDED, Run
+from streamlab.run import ENDED
 from streamlab.tables import plain
 from streamlab.views import figures
 from streamlab.views.dashboard.runs import PERIOD, Runs, Shown
@@ -68,7 +68,7 @@ class Watch:
 
     def look(self, runs: Runs) -> None:
         """Look whether there is news."""
-        overview = self.shown.shared(Run.overview)
+        overview = self.shown.shared("overview", self.shown.run.overview)
         others = listed(runs)
         stats, edges = overview["stats"], overview["graph"]["edges"]
         told = (stats["state"], stats["lines"], edges, overview["failures"], overview["ticks"], others)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from streamlab.errors import TraceError
@@ -17,6 +17,8 @@ MOST_ENDED = 20
 MOST_LISTED = 3000
 #: The share of one core that may go into one thing made of a run, however often and by how many it is asked for.
 SHARE = 0.02
+#: Such things at a time: searches are many.
+MOST_SHARED = 100
 #: Seconds that such a thing is old at most.
 PERIOD = 0.25
 
@@ -32,21 +34,27 @@ class Shown:
     def __init__(self, run: Run, number: int) -> None:
         self.run = run
         self.number = number
-        self._made: dict[Callable[[Run], Any], tuple[Any, str, float]] = {}
+        self._made: dict[Hashable, tuple[Any, str, float]] = {}
         self._listed: dict[int, LineTrace] = {}
 
-    def shared(self, make: Callable[[Run], Any]) -> Any:
-        """Return what ``make`` makes of the run, made anew so seldom that it takes a `SHARE` of the time.
+    def shared(self, what: Hashable, make: Callable[[], Any]) -> Any:
+        """Return what ``make`` makes, made anew so seldom that it takes a `SHARE` of the time, however many ask.
 
         It is not older than `PERIOD`, and once the run has ended it is as it was at the end.
+
+        Args:
+            what: tells it from other things that are made of this run.
+            make: makes it.
         """
         state = self.run.state
-        made, then, until = self._made.get(make, (None, "", 0.0))
-        if state != then or (time.perf_counter() >= until):
+        made, then, until = self._made.get(what, (None, "", 0.0))
+        if state != then or time.perf_counter() >= until:
             began = time.thread_time()
-            made = make(self.run)
+            made = make()
             until = time.perf_counter() + min((time.thread_time() - began) / SHARE, PERIOD)
-            self._made[make] = (made, state, until)
+            if len(self._made) > MOST_SHARED:
+                self._made.clear()
+            self._made[what] = (made, state, until)
         return made
 
     def lines(self, limit: int, **which: Any) -> list[LineTrace]:
