@@ -62,7 +62,8 @@ def create_app(run: Run | Runs, *, names: Collection[str] = (), token: str | Non
         ['start', 'warn', 'end']
     """
     runs = run if isinstance(run, Runs) else Runs(run)
-    app = _Guarded(names, token, title="streamlab", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    options: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None, "redirect_slashes": False}
+    app = _Guarded(names, token, title="streamlab", responses=REFUSED, **options)
     app.state.feed = Feed(runs)
 
     async def numbered(number: Annotated[int, Path(ge=1, description="number of the run")]) -> Shown:
@@ -73,7 +74,7 @@ def create_app(run: Run | Runs, *, names: Collection[str] = (), token: str | Non
 
     for prefix, which in (("", newest), ("/runs/{number}", numbered)):
         router = APIRouter(prefix=prefix, responses=NOT_FOUND)
-        _add_page(router)
+        _add_page(router, which)
         _add_tables(router, which)
         _add_views(router, which, app.state.feed)
         _add_health(router, which)
@@ -110,14 +111,28 @@ def _found(runs: Runs, number: int | None) -> Shown:
 
 
 Which = Callable[..., Awaitable[Shown]]
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": answers.Detail, "description": "It is not there."}}
+Described = dict[int | str, dict[str, Any]]
+
+
+def _text(media: str, **more: Any) -> dict[str, Any]:
+    """Return the description of an answer that is not JSON."""
+    return {"content": {media: {"schema": {"type": "string"}}}, **more}
+
+
+NOT_FOUND: Described = {404: {"model": answers.Detail, "description": "It is not there."}}
+#: What the guard answers.
+REFUSED: Described = {
+    400: _text("text/plain", description="The request does not call this server by one of its names."),
+    401: _text("text/plain", description="The server has a token, and the request does not."),
+    403: _text("text/plain", description="Another site asked."),
+}
 
 # The endpoints are coroutines although they wait for nothing: they run in the one thread that serves, which has nothing
 # else to do, instead of in a pool of more.
 
 
-def _add_page(router: APIRouter) -> None:
-    @router.get("/", response_class=HTMLResponse)
+def _add_page(router: APIRouter, which: Which) -> None:
+    @router.get("/", response_class=Response, responses={200: _text("text/html")}, dependencies=[Depends(which)])
     async def index() -> Response:
         return HTMLResponse(asset("index.html"))
 
@@ -186,7 +201,7 @@ def _shared(shown: Shown, what: Hashable, make: Callable[[], Any]) -> Response:
 
 
 def _add_views(router: APIRouter, which: Which, feed: Feed) -> None:
-    @router.get("/events", response_class=EventStream)
+    @router.get("/events", response_class=Response, responses={200: _text("text/event-stream")})
     async def events(
         request: Request,
         shown: Shown = Depends(which),
@@ -198,7 +213,7 @@ def _add_views(router: APIRouter, which: Which, feed: Feed) -> None:
         numbered = shown.number if "number" in request.path_params else None  # the newest may become another
         return EventStream(feed.events(numbered, last or since))
 
-    @router.get("/metrics", response_class=Response)
+    @router.get("/metrics", response_class=Response, responses={200: _text("text/plain")})
     async def metrics(shown: Shown = Depends(which)) -> Response:
         text = shown.shared("metrics", lambda: exposition(shown.run))
         return Response(text, headers={"Content-Type": CONTENT_TYPE})
