@@ -114,7 +114,9 @@ def _bind(addresses: tuple[str, ...], port: int) -> list[socket.socket]:
 
 
 def _bind_one(address: str, port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # asyncio sends at once on what is known to be TCP; else each answer's second part waits 40 ms for the first's receipt
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name != "nt":  # there it would let two programs have one port; here, a port be had again at once
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
