@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import threading
@@ -16,6 +17,8 @@ import pytest
 import streamlab
 from streamlab import DashboardError, Pipeline, Run
 from streamlab.views.dashboard import Dashboard
+from streamlab.views.dashboard.feed import Feed
+from streamlab.views.dashboard.runs import Runs
 
 SECONDS = 20
 
@@ -325,6 +328,17 @@ def test_events_of_a_run_end_when_it_is_shown_no_more(first: Dashboard) -> None:
             for _ in lines:
                 pass  # to the end, which comes
     assert first.running
+
+
+def test_events_end_also_of_a_run_that_was_shown_for_a_moment_only() -> None:
+    async def read() -> list[bytes]:
+        runs = Runs(ended("one"), ended("two"))
+        events = Feed(runs).events(2)
+        assert (await anext(events)).startswith(b"retry")
+        runs.remove(2)  # before anybody has looked which runs there are
+        return [event async for event in events]
+
+    assert asyncio.run(asyncio.wait_for(read(), 5)) == []
 
 
 def test_a_run_that_made_room_is_not_kept(first: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:

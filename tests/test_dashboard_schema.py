@@ -125,7 +125,7 @@ def test_every_answer_is_as_described(
         cases |= operation.as_strategy(GenerationMode.NEGATIVE)
     broken: list[Any] = (path.endswith("z") and make is failed) * [not_a_server_error]  # 503 is what is asked of them
 
-    @settings(max_examples=20 if parameters else 2, database=None, derandomize=True)
+    @settings(max_examples=15 if parameters else 2, database=None, derandomize=True)
     @given(case=cases, here=st.booleans())
     def check(case: Case[Any], here: bool) -> None:
         if here:  # a run and a line that are there

@@ -253,7 +253,7 @@ def _drawn(
             nodes[place] = (box[1], box[0], box[3], box[2]) if down else box
     drawn: dict[Edge, tuple[str, float, float, bool]] = {}
     for edge in edges:
-        points = _points(edge, edge in back, chains, along, across)
+        points = _points(edge, edge in back, chains, along, across, down)
         drawn[edge] = (*_curve([(y, x) if down else (x, y) for x, y in points], down), edge in back or edge[0] == edge[1])
     # loops swing out below (or to the right of) their nodes
     swing = BESIDE if any(looping for *_, looping in drawn.values()) else 0.0
@@ -271,11 +271,12 @@ def _points(
     chains: Mapping[Edge, Sequence[Place]],
     along: Mapping[Place, tuple[float, float]],
     across: Mapping[Place, float],
+    down: bool,
 ) -> list[tuple[float, float]]:
     """Return the points that an edge goes through, along and across the direction."""
     origin, target = edge
     if origin == target or back:
-        low = max(across[origin], across[target]) + NODE[1] / 2 + BESIDE * 0.8
+        low = max(across[origin], across[target]) + NODE[0 if down else 1] / 2 + BESIDE * 0.8
         if origin == target:
             begin, end = along[origin]
             return [(end, across[origin]), (end + BESIDE, low), (begin - BESIDE, low), (begin, across[origin])]

@@ -104,7 +104,7 @@ class Watch:
         """Return the tick up to which the reader of the event with this id has the history; 0 when that is not known."""
         run, _, ticks = id.rpartition(".")
         known = run == self.shown.run.id and ticks.isascii() and ticks.isdigit() and len(ticks) < 10
-        return min(int(ticks), self.ticks) if known else 0
+        return int(ticks) if known and int(ticks) <= self.ticks else 0
 
     def message(self, since: int) -> bytes:
         """Return the event for who has the history up to a tick."""
@@ -180,16 +180,18 @@ class Feed:
         quiet, before = 0.0, self._versions()
         while self._readers and not self._ended:
             await asyncio.sleep(PERIOD * max(1.0, len(self._readers) / CROWD))
-            for watch in {self._watch(number) for number in self._readers.values()}:
+            watches = {self._watch(number) for number in self._readers.values()}
+            for watch in watches:
                 if watch is not None:
                     watch.look(self._runs)
             now = self._versions()
             quiet = 0.0 if now != before else quiet + PERIOD
             self._silent = quiet >= KEEPALIVE
-            if now != before or self._silent:
-                before, quiet = now, 0.0
+            if now != before or self._silent or None in watches:  # None: somebody reads of a run that is shown no more
                 self._news, news = asyncio.Event(), self._news
                 news.set()
+            before, quiet = now, 0.0 if self._silent else quiet
+        self._watches.clear()  # a run that nobody looks at is not kept by having been looked at
         self._pulse = None
 
     def _versions(self) -> dict[int, int]:

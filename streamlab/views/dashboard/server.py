@@ -251,3 +251,7 @@ class _Uvicorn(uvicorn.Server):
         await asyncio.sleep(0)  # the loop's next round takes leave of idle connections
         if self.server_state.connections or self.server_state.tasks:
             await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):  # of clients that do not read what they were sent
+            if connection.transport is not None:
+                connection.transport.abort()
+        await asyncio.sleep(0)  # the loop's next round closes their sockets
