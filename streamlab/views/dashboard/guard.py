@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection, Mapping
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -52,7 +51,8 @@ class Guard:
 
     def __init__(self, app: ASGIApp, names: Collection[str] = (), token: str | None = None) -> None:
         self._app = app
-        self._names = {name.lower() for name in (*LOCAL_NAMES, *names)}
+        self._names = {name.lower() for name in (*LOCAL_NAMES, *names)} - {"", "*"}
+        self._by_address = "*" in names
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +74,7 @@ class Guard:
         if refusal is not None or self._token is None or self._is_admitted(scope):
             return refusal, {}
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        if not any(self._is_token(word) for word in query.pop("token", ())):
+        if not any(self._is_token(word.encode("utf-8", "replace")) for word in query.pop("token", ())):
             return _says(401, NO_TOKEN, {"WWW-Authenticate": "Bearer"}), {}
         cookie = {"Set-Cookie": f"{_cookie_name(scope)}={self._pass()}; HttpOnly; Path=/; SameSite=Strict"}
         if Headers(scope=scope).get("sec-fetch-mode") != "navigate":
@@ -102,19 +102,20 @@ class Guard:
         if name in self._names:
             return True
         server = scope.get("server")
-        return "*" in self._names and server is not None and name.strip("[]") == server[0]
+        # of an IPv4 address, a socket for both kinds tells as of an IPv6 one
+        return self._by_address and server is not None and name.strip("[]") == server[0].removeprefix("::ffff:")
 
     def _is_admitted(self, scope: Scope) -> bool:
         """Tell whether a request has the token, or the cookie that was had for it."""
         headers = Headers(scope=scope)
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._is_token(given.strip()):
+        if scheme.lower() == "bearer" and self._is_token(given.strip().encode("latin-1")):
             return True
         cookie = _cookie(headers.get("cookie", ""), _cookie_name(scope))
         return hmac.compare_digest(cookie.encode("utf-8", "replace"), self._pass().encode())
 
-    def _is_token(self, word: str) -> bool:
-        return self._token is not None and hmac.compare_digest(word.encode("utf-8", "replace"), self._token.encode())
+    def _is_token(self, word: bytes) -> bool:
+        return self._token is not None and hmac.compare_digest(word, self._token.encode())
 
     def _pass(self) -> str:
         """Return what the cookie has: it cannot be had without the token, and does not tell it."""
@@ -144,12 +145,15 @@ def _cookie_name(scope: Scope) -> str:
 
 
 def _cookie(header: str, name: str) -> str:
-    """Return one cookie of a request; ``""`` when it is not there."""
-    try:
-        found = SimpleCookie(header).get(name)
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""
+    """Return one cookie of a request; ``""`` when it is not there.
+
+    Browsers send those of all servers of this host, whatever the port; what is wrong with another does not hide ours.
+
+    >>> _cookie('theirs={"a": "b"}; path=/; ours=1', "ours")
+    '1'
+    """
+    pairs = (pair.partition("=") for pair in header.split(";"))
+    return next((value.strip() for key, _, value in pairs if key.strip() == name), "")
 
 
 def _authority(origin: str) -> str:
