@@ -5,11 +5,14 @@ import { $, ask, count, el, micros, seldom, shown } from "./dom.js";
 const LATEST = 100;
 
 let focus = null;
+let run = null;
 let chosen = null; // number of the line whose story is shown
 let kept = true;
 let asked = 0;
 
-const fateName = (fate) => fate.replace("_", " ");
+const FATES = new Map([["dead_letter", "dead letter"], ["in_flight", "in flight"]]);
+
+const fateName = (fate) => FATES.get(fate) ?? fate;
 const fateChip = (fate) => el("span", { className: "fate", "data-fate": fate, textContent: fateName(fate) });
 
 async function list() {
@@ -86,8 +89,16 @@ function hop(visit) {
   );
 }
 
+/** Another run: its lines have the same numbers. */
+function forget() {
+  chosen = null;
+  $("story").replaceChildren(el("p", { className: "faint", textContent: "Choose a line to see what each processor made of it." }));
+}
+
 /** Show a snapshot: the list is asked for again when lines have come, unless somebody reads it. */
 export function showTraces(event, only, changed) {
+  if (run !== null && run !== event.run) forget();
+  run = event.run;
   const other = only !== focus;
   focus = only;
   kept = event.traced;
