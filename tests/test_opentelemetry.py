@@ -35,8 +35,8 @@ from streamlab.demo import demo
 from streamlab.errors import TelemetryError
 from streamlab.metrics import Histogram
 from streamlab.views.opentelemetry import LAST_TRACES, MOST_TRACES, Telemetry
-from streamlab.views.opentelemetry.instruments import MOST_RECORDED
-from streamlab.views.opentelemetry.points import BOUNDS, buckets, durations
+from streamlab.views.opentelemetry.instruments import MOST_RECORDED, durations
+from streamlab.views.points import BOUNDS, buckets
 
 COMPONENT = "streamlab.component"
 PROCESSING, END_TO_END = f"{COMPONENT}.processing_duration", "streamlab.pipeline.end_to_end_duration"
@@ -209,7 +209,7 @@ def test_counters_are_those_of_the_metrics_table(name: str) -> None:
     told = metrics_of(run)
     for column, counter in SAME.items():
         for processor, count in run.metrics[column].items():
-            points = told.get(f"{COMPONENT}.{counter}", [])
+            points = told[f"{COMPONENT}.{counter}"]
             assert of(points, component_kind="processor", component_id=processor) == count, (column, processor)
     discarded = told[f"{COMPONENT}.discarded_events"]
     for processor, row in run.metrics.iterrows():
@@ -252,6 +252,21 @@ def test_source_and_sink_are_told_from_processors_of_that_name() -> None:
     received = {named["component_id"]: value for named, value in told[f"{COMPONENT}.received_events"]}
     assert received == {"source_": 1, "source": 1, "sink": 1, "sink_": 0}
     assert of(told[f"{COMPONENT}.sent_events"], output="sink") == 1
+
+
+def test_names_that_come_out_alike_are_told_apart() -> None:
+    told = metrics_of(Pipeline("odd").add("a\udce9", str.upper, to=r"a\udce9").add(r"a\udce9", lambda _: None).run(["a"]))
+    sent = {(named["component_id"], named["output"]): value for named, value in told[f"{COMPONENT}.sent_events"]}
+    assert sent == {("source", r"a\udce9_"): 1, (r"a\udce9_", r"a\udce9"): 1, (r"a\udce9", "sink"): 0}
+
+
+def test_counters_are_there_with_0_from_the_start() -> None:
+    told = metrics_of(failing().run([]))
+    assert {value for name, points in told.items() if name.startswith(COMPONENT) for _, value in points} == {0}
+    later = metrics_of(failing().run(["bad", "s", "h", "x"]))
+    for counter in ("errors", "discarded_events", "received_events"):
+        before, after = ([named for named, _ in all[f"{COMPONENT}.{counter}"]] for all in (told, later))
+        assert before == after
 
 
 @pytest.mark.parametrize("name", ["filtering", "forking", "stateful"])
@@ -642,7 +657,7 @@ def test_the_final_counts_have_arrived_when_it_has_stopped(name: str) -> None:
         told, snapshot = collector.counters(), run.snapshot()
         for column, counter in SAME.items():
             for processor, count in run.metrics[column].items():
-                points = told.get(f"{COMPONENT}.{counter}", [])
+                points = told[f"{COMPONENT}.{counter}"]
                 assert of(points, component_kind="processor", component_id=processor) == count, (column, processor)
         timed = {named["component_id"]: point for named, point in told.get(PROCESSING, [])}
         assert {n: list(point.bucket_counts) for n, point in timed.items()} == {

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
+import numpy as np
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
@@ -15,15 +16,15 @@ from streamlab import __version__
 from streamlab.metrics import Histogram
 from streamlab.run import Run
 from streamlab.runners import ENDED
-from streamlab.views.opentelemetry.points import (
+from streamlab.views.points import (
     BOUNDS,
     COUNTERS,
     HISTOGRAMS,
     IN_FLIGHT,
-    Attributes,
+    IN_FLIGHT_TOLD,
     Durations,
+    Labels,
     Points,
-    durations,
     histograms,
     points,
 )
@@ -32,7 +33,7 @@ from streamlab.views.opentelemetry.points import (
 MOST_RECORDED = 10_000
 
 #: Takes durations: instrument, what they are of, all so far, and those that are new.
-Taker = Callable[[str, Attributes, Histogram, Histogram], None]
+Taker = Callable[[str, Labels, Histogram, Histogram], None]
 
 
 class Instruments:
@@ -56,9 +57,7 @@ class Instruments:
         meter = provider.get_meter("streamlab", __version__)
         for name, description in COUNTERS.items():
             meter.create_observable_counter(name, [partial(self._observe, name)], "{event}", description)
-        meter.create_observable_up_down_counter(
-            IN_FLIGHT, [partial(self._observe, IN_FLIGHT)], "{event}", "Values that are on their way"
-        )
+        meter.create_observable_up_down_counter(IN_FLIGHT, [partial(self._observe, IN_FLIGHT)], "{event}", IN_FLIGHT_TOLD)
         self._taker = taker or self._record
         if taker is None:
             self._histograms = {
@@ -98,17 +97,43 @@ class Instruments:
         ended = run.state in ENDED  # before the counters: once the run has ended, they are the last ones
         snapshot = run.snapshot()
         before = self._runs[run]
-        now = self._runs[run] = histograms(run.pipeline.name, snapshot)
+        now = self._runs[run] = histograms(run.pipeline, snapshot)
         for (name, attributes), histogram in now.items():
             self._taker(name, attributes, histogram, histogram.since(before.get((name, attributes))))
-        return points(run.pipeline.name, run.pipeline.processors, snapshot, ended=ended)
+        return points(run.pipeline, snapshot, settled=not ended)
 
-    def _record(self, name: str, attributes: Attributes, _: Histogram, news: Histogram) -> None:
+    def _record(self, name: str, attributes: Labels, _: Histogram, news: Histogram) -> None:
         """Record what is new; in a collection, histograms are read after all callbacks, so that they have it."""
         named, context = dict(attributes), Context()
         for seconds, times in durations(news, MOST_RECORDED):
             for _again in range(times):
                 self._histograms[name].record(seconds, named, context)
+
+
+def durations(histogram: Histogram, most: int) -> list[tuple[float, int]]:
+    """Return durations, with counts, that fill the same buckets and add up to the same time.
+
+    Of those that fall between two edges, all are taken to be at the same share of the way from one to the other.
+
+    Args:
+        histogram: the durations.
+        most: when there are more, that many, in proportion.
+
+    >>> histogram = Histogram()
+    >>> histogram.add([0.25], 3)
+    >>> durations(histogram, 100)
+    [(0.25, 3)]
+    """
+    edges = Histogram.EDGES
+    low, high = np.concatenate([[0.0], edges]), np.concatenate([edges, edges[-1:]])
+    counts = np.diff([0, *histogram.within(edges.tolist()), histogram.count])
+    width = counts @ (high - low)
+    share = (histogram.total - counts @ low) / width if width else 1.0
+    # Not quite 0: an upper edge belongs to the bucket below it.
+    values = np.minimum(low + min(max(share, 1e-6), 1.0) * (high - low), high)
+    if histogram.count > most:
+        counts = np.diff(np.rint(np.cumsum(counts) * (most / histogram.count)).astype(np.int64), prepend=0)
+    return [(float(values[index]), int(counts[index])) for index in np.flatnonzero(counts)]
 
 
 def _add(told: Points, more: Points, times: int = 1) -> None:

@@ -32,7 +32,7 @@ from streamlab import __version__
 from streamlab.metrics import Histogram
 from streamlab.run import Run
 from streamlab.views.opentelemetry.instruments import Instruments
-from streamlab.views.opentelemetry.points import BOUNDS, HISTOGRAMS, Attributes, buckets, clean
+from streamlab.views.points import BOUNDS, HISTOGRAMS, Labels, buckets, clean
 
 #: Seconds that one request may take with all its retries, unless the environment says.
 TIMEOUT_SECONDS = 3.0
@@ -50,7 +50,7 @@ class Sender:
         metrics: whether to send metrics.
         traces: whether to send traces.
 
-    Attributes:
+    Labels:
         tracer_provider: takes the spans to be sent, if any are.
         where: where it sends to, for people.
         problem: why something was not taken the last time; empty when all was.
@@ -113,7 +113,7 @@ class _Metrics:
         self._reader = InMemoryMetricReader(temporality)
         self._provider = MeterProvider([self._reader], resource, shutdown_on_exit=False)
         self._temporality = temporality.get(HistogramInstrument, AggregationTemporality.CUMULATIVE)
-        self._durations: dict[str, dict[Attributes, Histogram]] = {name: {} for name in HISTOGRAMS}
+        self._durations: dict[str, dict[Labels, Histogram]] = {name: {} for name in HISTOGRAMS}
         self._since = time.time_ns()
         self._instruments = Instruments(self._provider, self._take)
         self._instruments.begin(run)
@@ -130,7 +130,7 @@ class _Metrics:
         self._provider.shutdown()
         self._exporter.shutdown()
 
-    def _take(self, name: str, attributes: Attributes, all: Histogram, news: Histogram) -> None:
+    def _take(self, name: str, attributes: Labels, all: Histogram, news: Histogram) -> None:
         self._durations[name][attributes] = news if self._temporality is AggregationTemporality.DELTA else all
 
     def _whole(self, data: MetricsData) -> MetricsData:
@@ -189,7 +189,7 @@ class _Outbox(SpanProcessor):
 class _Hush(logging.Filter):
     """Keeps what the exporters log, in the thread that uses it, from the user's screen.
 
-    Attributes:
+    Labels:
         said: the first thing that they did, the last time.
     """
 
