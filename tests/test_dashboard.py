@@ -25,8 +25,7 @@ from streamlab import DashboardError, Pipeline, Run
 from streamlab.failures import ERROR_COLUMNS
 from streamlab.metrics import LEDGER, METRIC_COLUMNS
 from streamlab.traces import HOP_COLUMNS, TRACE_COLUMNS
-from streamlab.views.dashboard import Dashboard, create_app, listen
-from streamlab.views.dashboard.guard import HEADERS
+from streamlab.views.dashboard import Dashboard, listen
 
 LINES = ["info: a", "warn: b", "bad: c", "info: \udcff d"]
 
@@ -232,102 +231,9 @@ def test_a_live_run_is_seen_as_it_goes() -> None:
         assert client.get("/trace?limit=1").json()["traces"][0]["line"] == "info: last"
 
 
-# Who may ask
-
-
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:8000", "[::1]:8000", "[::1]"])
-def test_names_of_this_machine(client: httpx.Client, host: str) -> None:
-    assert client.get("/stats", headers={"Host": host}).status_code == 200
-
-
-@pytest.mark.parametrize(
-    "host",
-    ["evil.example", "evil.example:8000", "localhost.evil.example", "localhost@evil.example", "", "localhost:x", "::1"],
-)
-def test_other_names_are_refused(client: httpx.Client, host: str) -> None:
-    answer = client.get("/stats", headers={"Host": host})
-    assert answer.status_code == 400
-    assert_labelled(answer)
-    assert "localhost" in answer.text
-
-
-def test_another_address_of_this_machine_is_a_name_when_it_is_the_one_asked_for(run: Run) -> None:
-    with Dashboard(run, port=0, host="127.0.0.2") as dashboard, connect(dashboard) as client:
-        assert dashboard.url == f"http://127.0.0.2:{dashboard.port}"
-        assert client.get("/stats").status_code == 200
-        assert client.get("/stats", headers={"Host": "127.0.0.3"}).status_code == 400
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Origin": "https://evil.example"},
-        {"Origin": "http://localhost:1"},
-        {"Origin": "null"},
-        {"Origin": "http://["},
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "Cross-Site"},
-    ],
-)
-@pytest.mark.parametrize("path", ["/", "/stats", "/healthz", "/nowhere"])
-def test_other_sites_are_refused(client: httpx.Client, path: str, headers: dict[str, str]) -> None:
-    assert client.get(path, headers=headers).status_code == 403
-
-
-def test_its_own_pages_are_not(client: httpx.Client) -> None:
-    own = {"Origin": str(client.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
-    assert client.get("/stats", headers=own).status_code == 200
-    assert client.get("/stats", headers={"Sec-Fetch-Site": "none"}).status_code == 200
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "NONSENSE"])
-@pytest.mark.parametrize("path", ["/", "/stats", "/nowhere"])
-def test_it_can_only_be_read(client: httpx.Client, path: str, method: str) -> None:
-    answer = client.request(method, path)
-    assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET, HEAD"
-
-
-@pytest.mark.parametrize("path", ["/", "/stats", "/trace", "/trace/0", "/errors", "/graph", "/healthz", "/readyz"])
-def test_the_head_alone(client: httpx.Client, path: str) -> None:
-    answer = client.head(path)
-    assert answer.status_code == 200
-    assert answer.content == b""
-    assert int(answer.headers["content-length"]) > 0
-
-
-def assert_labelled(answer: httpx.Response) -> None:
-    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
-
-
-def test_every_answer_has_the_headers(client: httpx.Client) -> None:
-    for path in ("/", "/stats", "/trace", "/trace/0", "/trace/9", "/trace?limit=0", "/graph", "/healthz", "/docs", "/a/b"):
-        assert_labelled(client.get(path))
-        assert_labelled(client.head(path))
-    assert_labelled(client.post("/stats"))
-    assert_labelled(client.get("/stats", headers={"Origin": "null"}))
-    assert_labelled(client.get("/stats", headers={"Host": "evil.example"}))
-    assert "server" not in client.get("/stats").headers
-
-
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/nowhere", "/../etc/passwd", "/trace/0/1"])
 def test_nothing_else_is_there(client: httpx.Client, path: str) -> None:
     assert client.get(path).status_code == 404
-
-
-def test_a_fault_of_its_own_is_an_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = streamlab.run(["a"])
-    monkeypatch.setattr(run, "graph", lambda: 1 / 0)
-
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(create_app(run), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            return await client.get("/graph")
-
-    answer = asyncio.run(ask())
-    assert answer.status_code == 500
-    assert "ZeroDivisionError" not in answer.text
-    assert_labelled(answer)
 
 
 @pytest.mark.parametrize("request_", [b"nonsense\r\n\r\n", b"GET /stats HTTP/1.1\r\n\r\n", b"GET /stats HTTP/1.0\r\n\r\n"])
@@ -401,12 +307,6 @@ def test_a_port_that_is_taken_on_the_other_address_of_localhost(run: Run) -> Non
 def test_ports_that_do_not_exist(run: Run, port: int) -> None:
     with pytest.raises(DashboardError, match=f"port {port} does not exist"):
         Dashboard(run, port=port)
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "example.com", "*"])
-def test_other_machines_are_kept_out(run: Run, host: str) -> None:
-    with pytest.raises(DashboardError, match="would open the dashboard to other machines, and that needs a token"):
-        Dashboard(run, port=0, host=host)
 
 
 def test_a_port_can_be_held_before_there_is_a_run(run: Run) -> None:

@@ -106,7 +106,7 @@ PATHS = [path for path in described()["paths"] if not path.endswith("/events")]
 
 @pytest.fixture(scope="module")
 def schemas() -> dict[Callable[[], Run | Runs], Any]:
-    made = {}
+    made: dict[Callable[[], Run | Runs], Any] = {}
     for make in (odd, failed, untraced, empty, gone):
         app = create_app(make())
         made[make] = schema = schemathesis.openapi.from_dict(app.openapi())

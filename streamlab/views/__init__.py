@@ -4,6 +4,7 @@ Views read snapshots of a run's tables, never the engine's live objects, and do 
 
 ``figures``        charts: tables in, plotly figures out; pure, shared by the views
 ``drawing``        where the graph's nodes and edges are drawn; pure, shared by the views
+``points``         counters and durations as monitoring has them; pure, shared by the views
 ``dashboard``      a live page and JSON over HTTP, for browsers and programs; Prometheus
 ``opentelemetry``  metrics and sampled traces to a collector
 ``terminal``       the command line's words
