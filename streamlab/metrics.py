@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamlab.batch import Batch, Clocked
 from streamlab.paths import Counts, Fate, Paths, Totals, Way
-from streamlab.tables import table
+from streamlab.tables import frame_of, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +158,7 @@ class Snapshot:
         import pandas as pd
 
         frame = pd.DataFrame([self.row(name) for name in processors], columns=list(METRIC_COLUMNS))
-        frame.index = pd.Index(list(processors), name="processor")
+        frame.index = pd.Index(frame_of({"processor": list(processors)})["processor"])
         frame.attrs["timed"] = {name: timed.count for name, timed in self.timed.items()}
         return frame
 

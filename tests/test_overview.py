@@ -89,6 +89,13 @@ def test_a_pipeline_that_is_built_on_does_not_change_what_a_run_tells() -> None:
     assert run.metrics.index.tolist() == ["start"]
 
 
+def test_processors_may_have_names_that_are_not_valid_unicode() -> None:
+    run = Pipeline("p").add("caf\udce9", str.upper).run(["a"], trace=True)
+    assert run.metrics.index.tolist() == ["caf\udce9"]
+    assert run.history["processor"].tolist() == ["caf\udce9"]
+    assert run.paths["path"].tolist() == ["caf\udce9"]
+
+
 def test_lines_are_found_by_text_path_fate_number_and_processor() -> None:
     def start(line: str) -> tuple[str, str] | None:
         return None if line.startswith("debug") else ("warn" if line.startswith("Warn") else "end", line)

@@ -9,9 +9,10 @@ const COLUMN = 64; // pixels that a column of the flow needs at least
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
 
 let ready = null; // plotly.js, once it is there
-let of = null; // what is shown: run, focus
+let busy = null; // the drawing that goes on
+let waiting = []; // snapshots that came meanwhile
+let drawn = null; // what is shown: run, focus, and which lines
 let last = 0; // time of the last moment that is shown
-let troubled = "";
 let flow = null;
 let layouts = {};
 
@@ -31,26 +32,39 @@ function plotly() {
   return ready;
 }
 
-/** Who has had errors or retries: they have lines in a chart that others do not. */
-function troubles(stats) {
-  const rows = Object.entries(stats.processors);
-  return JSON.stringify(rows.map(([name, row]) => [name, row.errors > 0, row.retries > 0]));
+/** What charts are of; who has had errors or retries has lines in them that others do not. */
+function content(event, focus) {
+  const rows = Object.entries(event.stats.processors);
+  return JSON.stringify([event.run, focus, rows.map(([name, row]) => [name, row.errors > 0, row.retries > 0])]);
 }
 
-/** Show a snapshot: draw anew when the run, the focus or the lines of a chart are others, else add what is new. */
-export async function showCharts(event, focus) {
+/** Show a snapshot; what comes while the charts are drawn is shown thereafter. */
+export function showCharts(event, focus) {
+  waiting.push([event, focus]);
+  busy ??= catchUp().finally(() => (busy = null));
+  return busy;
+}
+
+async function catchUp() {
   await plotly();
-  const now = JSON.stringify([event.run, focus]);
-  const ticks = event.history.ticks;
-  // one moment is drawn as a point, several as a line
-  const began = ticks.length > 0 && (last === 0 || $("throughput").data?.[0]?.x.length === 1);
-  if (now !== of || began || troubles(event.stats) !== troubled) {
-    of = now;
-    troubled = troubles(event.stats);
-    await drawAll(focus);
-  } else {
-    grow(event.history);
+  while (waiting.length > 0) {
+    const taken = waiting;
+    waiting = [];
+    await showAll(taken);
   }
+}
+
+/** Show snapshots: draw anew when the run, the focus or the lines of a chart are others, else add what is new. */
+async function showAll(snapshots) {
+  const [event, focus] = snapshots.at(-1);
+  const now = content(event, focus);
+  // one moment is drawn as a point, several as a line
+  const young = last === 0 || $("throughput").data?.[0]?.x.length === 1;
+  if (now !== drawn || (young && snapshots.some(([{ history }]) => history.ticks.length > 0))) {
+    await drawAll(focus);
+    drawn = now;
+  }
+  for (const [{ run, history }] of snapshots) if (run === event.run) grow(history);
   flow = event.flow;
   showFlow();
 }
