@@ -518,6 +518,8 @@ def test_without_a_token_other_machines_are_kept_out_and_it_is_said_what_to_do(r
 def test_an_empty_token_is_none(run: Run, token: str, host: str) -> None:
     with pytest.raises(DashboardError, match="token is empty"):
         Dashboard(run, port=0, host=host, token=token)
+    with pytest.raises(DashboardError, match="token is empty"):
+        create_app(run, token=token)
 
 
 # Whatever is sent

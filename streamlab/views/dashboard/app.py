@@ -23,6 +23,7 @@ from streamlab.views.dashboard.guard import Guard
 from streamlab.views.dashboard.page import ASSETS, asset
 from streamlab.views.dashboard.prometheus import CONTENT_TYPE, exposition
 from streamlab.views.dashboard.runs import Runs, Shown
+from streamlab.views.dashboard.sockets import check
 from streamlab.views.drawing import draw
 
 #: Rows that one answer has at most; who asks for more gets these.
@@ -54,6 +55,9 @@ def create_app(run: Run | Runs, *, names: Collection[str] = (), token: str | Non
             that they came in at.
         token: what requests must know; ``None`` for none.
 
+    Raises:
+        DashboardError: the token is empty.
+
     Example:
         >>> import asyncio, httpx, streamlab
         >>> served = httpx.ASGITransport(create_app(streamlab.run(["warn: hot"], trace=True)))
@@ -61,6 +65,7 @@ def create_app(run: Run | Runs, *, names: Collection[str] = (), token: str | Non
         >>> asyncio.run(client.get("/trace")).json()["traces"][0]["path"]
         ['start', 'warn', 'end']
     """
+    check("localhost", token)  # where it will listen is not known here
     runs = run if isinstance(run, Runs) else Runs(run)
     options: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None, "redirect_slashes": False}
     app = _Guarded(names, token, title="streamlab", responses=REFUSED, **options)
