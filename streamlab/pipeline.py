@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -222,6 +223,12 @@ class Pipeline:
 
         self.check()
         return explain(self)
+
+    def copy(self) -> Pipeline:
+        """Return one that stays as this is now: a run has its own, as in a notebook a pipeline is built on while it runs."""
+        other = copy.copy(self)
+        other._processors = self._processors.copy()
+        return other
 
     # Running: the one door upward, see the import contracts in pyproject.toml
 

@@ -121,6 +121,7 @@ def launch(pipeline: Pipeline, source: Any, options: Options) -> Run:
 def _prepare(pipeline: Pipeline, source: Any, options: Options, *, live: bool) -> tuple[Run, Runner]:
     if not isinstance(pipeline, Pipeline):
         raise RunError(f"pipeline={pipeline!r} is a {type(pipeline).__name__}: pass a streamlab.Pipeline")
+    pipeline = pipeline.copy()
     stopping = threading.Event()
     host = LocalHost(stopping, options.workers)
     processes = options.workers > 1 or options.isolation == "process"
@@ -146,7 +147,7 @@ class Run:
 
     Attributes:
         id: tells it from every other run.
-        pipeline: what it executes.
+        pipeline: what it executes, as it was when the run began.
 
     Example:
         >>> from streamlab.demo import demo
@@ -159,8 +160,6 @@ class Run:
     def __init__(self, pipeline: Pipeline, runner: Runner, sink: Sink) -> None:
         self.id = secrets.token_hex(6)
         self.pipeline = pipeline
-        self._graph = pipeline.describe()  # as it is now: in a notebook, a pipeline may be built on while it runs
-        self._names = list(pipeline.processors)
         self._runner = runner
         self._sink = sink
         self._dashboard: Dashboard | None = None
@@ -250,7 +249,7 @@ class Run:
     @property
     def metrics(self) -> pd.DataFrame:
         """Counters and times by processor; ``attrs["timed"]`` says how many visits the quantiles come from."""
-        return self.snapshot().table(self._names)
+        return self.snapshot().table(list(self.pipeline.processors))
 
     @property
     def ledger(self) -> dict[str, int]:
@@ -334,7 +333,7 @@ class Run:
             "state": state,
             "uptime_s": snapshot.uptime,
             "lines": snapshot.lines(),
-            "processors": report.metrics(self._names, snapshot),
+            "processors": report.metrics(self.pipeline.processors, snapshot),
         }
 
     def latest_traces(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -370,7 +369,7 @@ class Run:
 
     def graph(self) -> dict[str, Any]:
         """Return nodes and edges with their counts as plain data; ``null`` is the source or the way out."""
-        return report.graph(self._graph, self.snapshot())
+        return report.graph(self.pipeline.describe(), self.snapshot())
 
     def dashboard(
         self,
@@ -463,7 +462,7 @@ class Run:
             ticks, traced = journal.history.ticks, journal.traces.mode is not False
         return {
             "stats": self._stats(state, snapshot),
-            "graph": report.graph(self._graph, snapshot),
+            "graph": report.graph(self.pipeline.describe(), snapshot),
             "paths": report.paths(snapshot),
             "failures": report.failures(snapshot),
             "ticks": ticks,

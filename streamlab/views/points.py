@@ -126,7 +126,7 @@ def buckets(histogram: Histogram) -> list[int]:
 
 
 class Components:
-    """Source, processors and sink of a pipeline, as they are now: it may be built on while it runs.
+    """Source, processors and sink of a pipeline.
 
     Attributes:
         processors: by name.
@@ -135,7 +135,7 @@ class Components:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self.processors = dict(pipeline.processors)
+        self.processors = pipeline.processors
         self.ids = component_ids(self.processors)
 
     def labels(self, at: Component, **more: str | bool) -> Labels:
@@ -147,7 +147,7 @@ class Components:
     def edges(self) -> Iterator[tuple[str | None, Target]]:
         """Yield the ways that are declared, from the source on."""
         yield None, self._pipeline.entry.name
-        yield from (edge for edge in self._pipeline.edges() if self.ids.keys() >= set(edge))
+        yield from self._pipeline.edges()
 
     def failures(self) -> Iterator[tuple[str | None, str, Fate]]:
         """Yield what may fail, and what comes of it: component, failure kind, fate."""
