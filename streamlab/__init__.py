@@ -18,10 +18,11 @@ from streamlab.errors import (
     TelemetryError,
     TraceError,
 )
+from streamlab.launch import run
 from streamlab.paths import EMIT
 from streamlab.pipeline import Pipeline
 from streamlab.policy import Retry
-from streamlab.run import Run, run
+from streamlab.run import Run
 from streamlab.tables import export
 
 __version__ = "0.1.0"

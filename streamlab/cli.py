@@ -18,7 +18,7 @@ from streamlab import __version__
 from streamlab.config import load_pipeline
 from streamlab.demo import LINES, demo
 from streamlab.errors import StreamlabError
-from streamlab.run import Options
+from streamlab.launch import Options
 from streamlab.segments import cut
 from streamlab.session import INTERRUPTED, READER_GONE, Address, Job, perform
 from streamlab.sinks.text import visible

@@ -16,7 +16,9 @@ from streamlab.processors import Processor, is_async, kind_of
 from streamlab.processors.columnar import Columnar, row_by_row
 
 if TYPE_CHECKING:
-    from streamlab.run import Output, Run, TraceMode
+    from streamlab.launch import Output
+    from streamlab.run import Run
+    from streamlab.traces import TraceMode
 
 F = TypeVar("F")
 #: Seconds that a timeout may be; a thread cannot wait for much longer ones.
@@ -261,7 +263,7 @@ class Pipeline:
             SinkError: the output cannot be opened.
             KeyboardInterrupt: Ctrl-C; the run has been stopped.
         """
-        from streamlab.run import Options, execute
+        from streamlab.launch import Options, execute
 
         return execute(self, source, Options(trace, trace_limit, output, workers, isolation))
 
@@ -279,7 +281,7 @@ class Pipeline:
 
         Arguments and errors are those of `run`. Without ``output`` the run keeps the last 10,000 outputs.
         """
-        from streamlab.run import Options, launch
+        from streamlab.launch import Options, launch
 
         return launch(self, source, Options(trace, trace_limit, output, workers, isolation))
 

@@ -5,30 +5,25 @@ from __future__ import annotations
 import html
 import operator
 import secrets
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from streamlab import report
-from streamlab.engine import Engine
 from streamlab.errors import RunError, TraceError
-from streamlab.failures import DEAD_LETTER_COLUMNS, ERROR_COLUMNS, Failures
+from streamlab.failures import DEAD_LETTER_COLUMNS, ERROR_COLUMNS
 from streamlab.journal import Journal
-from streamlab.metrics import METRIC_COLUMNS, History, Ledger, Snapshot
+from streamlab.metrics import METRIC_COLUMNS, Snapshot
 from streamlab.pipeline import Pipeline
 from streamlab.runners import ENDED, Runner, State
-from streamlab.runners.host import LocalHost
-from streamlab.runners.local import LocalRunner
-from streamlab.sinks import Sink, open_sink
+from streamlab.sinks import Sink
 from streamlab.sinks.collect import Collect
-from streamlab.sources import open_source
+from streamlab.story import LineTrace
 from streamlab.tables import export, frame_of, outputs, plain, table
-from streamlab.traces import TRACE_MODES, LineTrace, TraceMode, Traces, missing
+from streamlab.traces import missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,106 +32,6 @@ if TYPE_CHECKING:
 
     from streamlab.views.dashboard import Dashboard
     from streamlab.views.opentelemetry import Telemetry
-
-#: Outputs that a live run without a sink keeps, and dead letters that a run with one does.
-LIVE_OUTPUTS = 10_000
-DEAD_LETTERS = 10_000
-
-Output = str | Path | Sink | Callable[[Any], object] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to run a pipeline; see `Pipeline.run`.
-
-    Raises:
-        RunError: one of them is wrong.
-    """
-
-    trace: TraceMode = False
-    trace_limit: int = 1000
-    output: Output = None
-    workers: int = 1
-    isolation: Literal["thread", "process"] = "thread"
-
-    def __post_init__(self) -> None:
-        if not any(self.trace is mode or (isinstance(self.trace, str) and self.trace == mode) for mode in TRACE_MODES):
-            raise RunError(f"trace={self.trace!r}: use False, True, 'all' or 'hops'")
-        for name in ("trace_limit", "workers"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise RunError(f"{name}={getattr(self, name)!r}: it must be a whole number, at least 1")
-        if self.isolation not in ("thread", "process"):
-            raise RunError(f"isolation={self.isolation!r}: use 'thread' or 'process'")
-
-
-def run(
-    source: Any = None,
-    pipeline: Pipeline | None = None,
-    *,
-    trace: TraceMode = False,
-    trace_limit: int = 1000,
-    output: Output = None,
-    workers: int = 1,
-    isolation: Literal["thread", "process"] = "thread",
-) -> Run:
-    """Run a pipeline, by default the demo, over a source to its end, and return the finished run.
-
-    Args:
-        source: a path, glob or folder, ``"-"`` for standard input, or any iterable of lines; by default the demo's lines.
-        pipeline: the pipeline.
-        trace: as for `Pipeline.run`.
-        trace_limit: as for `Pipeline.run`.
-        output: as for `Pipeline.run`.
-        workers: as for `Pipeline.run`.
-        isolation: as for `Pipeline.run`.
-
-    Example:
-        >>> import streamlab
-        >>> run = streamlab.run(["info: system booted", "warn: disk space low"], trace=True)
-        >>> run.output["value"].tolist()
-        ['[info: system booted]', '[WARN: DISK SPACE LOW]']
-        >>> run.traces["path"].tolist()
-        ['start > end', 'start > warn > end']
-    """
-    from streamlab.demo import LINES, demo
-
-    options = Options(trace, trace_limit, output, workers, isolation)
-    return execute(demo if pipeline is None else pipeline, LINES if source is None else source, options)
-
-
-def execute(pipeline: Pipeline, source: Any, options: Options) -> Run:
-    """Do what `Pipeline.run` does."""
-    made, runner = _prepare(pipeline, source, options, live=False)
-    runner.run()
-    return made
-
-
-def launch(pipeline: Pipeline, source: Any, options: Options) -> Run:
-    """Do what `Pipeline.start` does."""
-    made, runner = _prepare(pipeline, source, options, live=True)
-    runner.start()
-    return made
-
-
-def _prepare(pipeline: Pipeline, source: Any, options: Options, *, live: bool) -> tuple[Run, Runner]:
-    if not isinstance(pipeline, Pipeline):
-        raise RunError(f"pipeline={pipeline!r} is a {type(pipeline).__name__}: pass a streamlab.Pipeline")
-    pipeline = pipeline.copy()
-    stopping = threading.Event()
-    host = LocalHost(stopping, options.workers)
-    processes = options.workers > 1 or options.isolation == "process"
-    engine = Engine(pipeline, host, observe_all=options.trace == "hops", parallel=processes)
-    opened = open_source(source, max_line_bytes=pipeline.limits.max_line_bytes, columns=engine.takes_columns)
-    try:
-        sink = Collect(LIVE_OUTPUTS if live else None) if options.output is None else open_sink(options.output)
-    except BaseException:
-        opened.close()
-        raise
-    keep = None if options.output is None and not live else DEAD_LETTERS
-    traces = Traces(options.trace, options.trace_limit)
-    journal = Journal(Ledger(pipeline.entry.name), History(pipeline.processors), traces, Failures(keep))
-    runner = LocalRunner(engine, opened, sink, journal, host, stopping)
-    return Run(pipeline, runner, sink), runner
 
 
 class Run:
@@ -498,8 +393,10 @@ class Run:
         return f"{self.state} after {self.uptime_s:.2f} s: {', '.join(said)}{why}"
 
     def __repr__(self) -> str:
-        kept = isinstance(self._sink, Collect) and self._sink.keep is not None and self._sink.total > self._sink.keep
-        note = f"; the last {LIVE_OUTPUTS} outputs are kept" if kept else ""
+        sink = self._sink
+        note = ""
+        if isinstance(sink, Collect) and sink.keep is not None and sink.total > sink.keep:
+            note = f"; the last {sink.keep} outputs are kept"
         return f"Run({self.pipeline.name!r}: {self.summary()}{note})"
 
     def _repr_html_(self) -> str:
@@ -507,4 +404,4 @@ class Run:
         return f"<p>{html.escape(repr(self))}</p>{shown.to_html(float_format='{:,.1f}'.format)}"
 
 
-__all__ = ["ENDED", "Options", "Output", "Run", "TraceMode", "execute", "launch", "run"]
+__all__ = ["ENDED", "Run"]

@@ -14,9 +14,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from streamlab.errors import DashboardError, RunError, SinkError, StreamlabError
+from streamlab.launch import Options, launch
 from streamlab.pipeline import Pipeline
-from streamlab.run import ENDED, Options, Run, launch
-from streamlab.views.opentelemetry import check
+from streamlab.run import ENDED, Run
+from streamlab.views import opentelemetry
 from streamlab.views.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def perform(job: Job, terminal: Terminal) -> int:
     """
     with Signals() as signals:
         if job.otlp is not None:
-            check(job.otlp)
+            opentelemetry.check(job.otlp)
         sockets: list[socket.socket] = []
         if job.address is not None:  # before anything is read, so that a port which is taken costs nothing
             from streamlab.views.dashboard import listen

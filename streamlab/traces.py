@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import bisect
-import html
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,12 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRACE_COLUMNS = ("line_no", "branch", "line", "path", "fate", "output", "duration_us", "attempts", "kept")
-HOP_COLUMNS = ("processor", "value", "outputs", "duration_us", "attempts", "error")
 
 TraceMode = bool | Literal["all", "hops"]
 TRACE_MODES: tuple[TraceMode, ...] = (False, True, "all", "hops")
-
-_NOWHERE = (Fate.FILTERED.value, Fate.ABSORBED.value, Fate.DEAD_LETTER.value)
 
 #: Failed lines, and slow lines, that are kept beyond the recent ones.
 KEPT_ERRORS, KEPT_SLOW = 1_000, 20
@@ -312,100 +308,6 @@ def _fates_table(fates: _Fates, known: set[int]) -> pd.DataFrame | None:
             "kept": ["all"] * count,
         }
     )
-
-
-class LineTrace:
-    """One line's story, with a rich repr in a notebook.
-
-    Attributes:
-        line_no: line number.
-        line: the line.
-        branches: its branches, the rows of the traces table, one dict each.
-        ways: the processors that each branch went through, in order.
-        recorded: whether its visits were recorded.
-    """
-
-    def __init__(self, line: Line) -> None:
-        self.line_no = line.number
-        self.line = line.text
-        self.branches: list[dict[str, Any]] = list(line.rows())
-        self.ways = [line.paths.names(id) for id in line.ids]
-        self.recorded = bool(line.hops)
-        self._hops = line.hops
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the branches with ``path`` as a list of names."""
-        return [row | {"path": way} for row, way in zip(self.branches, self.ways, strict=True)]
-
-    @property
-    def hops(self) -> pd.DataFrame:
-        """The visits in order: ``processor, value, outputs, duration_us, attempts, error``."""
-        return table(self.hop_rows(), HOP_COLUMNS)
-
-    def hop_rows(self) -> list[dict[str, Any]]:
-        """Return the visits as plain rows; ``outputs`` is a list of ``{"to", "value"}``."""
-        return [
-            {
-                "processor": hop.processor,
-                "value": hop.value,
-                "outputs": [{"to": to, "value": value} for to, value in hop.outs],
-                "duration_us": math.nan if hop.duration is None else hop.duration * 1e6,
-                "attempts": hop.attempts,
-                "error": hop.error,
-            }
-            for hop in self._hops
-        ]
-
-    @property
-    def note(self) -> str:
-        """What to do when the visits were not recorded; empty when they were."""
-        if self.recorded:
-            return ""
-        if not any(row["path"] for row in self.branches):
-            return "It was turned away before the first processor: run.errors says why."
-        return 'Its hops were not recorded: on fast input a sample is. Run with trace="hops" to record all.'
-
-    def __repr__(self) -> str:
-        lines = [f"line {self.line_no}: {self.line!r}"]
-        for row in self.branches:
-            output = f": {row['output']!r}" if row["fate"] == "emitted" else ""
-            lines.append(f"  {row['path'] or '(before the pipeline)'} -> {row['fate']}{output}")
-        for row in self.hop_rows():
-            outs = ", ".join(map(_out_text, row["outputs"]))
-            time = "" if math.isnan(row["duration_us"]) else f"  {row['duration_us']:.1f} us"
-            failed = f"  failed: {row['error']}" if row["error"] else ""
-            lines.append(f"    {row['processor']}({row['value']!r}) -> {outs}{time}{failed}")
-        return "\n".join([*lines, *([f"  {self.note}"] if self.note else [])])
-
-    def _repr_html_(self) -> str:
-        rows = "".join(_hop_html(row) for row in self.hop_rows())
-        ends = "; ".join(f"{row['path']} → {row['fate']}" for row in self.branches)
-        head = "".join(f"<th>{name}</th>" for name in ("processor", "value", "outputs", "µs", "attempts", "error"))
-        table_ = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
-        return (
-            f"<p><b>line {self.line_no}</b> <code>{html.escape(self.line)}</code><br>{html.escape(ends)}</p>{table_}"
-            f"<p>{html.escape(self.note)}</p>"
-        )
-
-
-def _out_text(out: Mapping[str, Any]) -> str:
-    """Return where a value went, and the value unless it went nowhere."""
-    ended = out["to"] in _NOWHERE and out["value"] is None
-    return str(out["to"]) if ended else f"{out['to']}: {out['value']!r}"
-
-
-def _hop_html(row: Mapping[str, Any]) -> str:
-    outs = "<br>".join(f"<code>{html.escape(_out_text(out))}</code>" for out in row["outputs"])
-    time = "" if math.isnan(row["duration_us"]) else f"{row['duration_us']:.1f}"
-    cells = (
-        html.escape(row["processor"]),
-        f"<code>{html.escape(repr(row['value']))}</code>",
-        outs,
-        time,
-        str(row["attempts"]),
-        html.escape(row["error"] or ""),
-    )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def missing(number: int, received: int, traces: Traces) -> TraceError:

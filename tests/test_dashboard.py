@@ -24,7 +24,8 @@ import streamlab
 from streamlab import DashboardError, Pipeline, Run
 from streamlab.failures import ERROR_COLUMNS
 from streamlab.metrics import LEDGER, METRIC_COLUMNS
-from streamlab.traces import HOP_COLUMNS, TRACE_COLUMNS
+from streamlab.story import HOP_COLUMNS
+from streamlab.traces import TRACE_COLUMNS
 from streamlab.views.dashboard import Dashboard, listen
 
 LINES = ["info: a", "warn: b", "bad: c", "info: \udcff d"]

@@ -14,8 +14,8 @@ from streamlab.errors import TraceError
 from streamlab.paths import Fate
 from streamlab.policy import FAILURE_KINDS
 from streamlab.run import Run
+from streamlab.story import LineTrace
 from streamlab.tables import plain
-from streamlab.traces import LineTrace
 from streamlab.views import figures
 from streamlab.views.dashboard import answers
 from streamlab.views.dashboard.feed import MOST_TICKS, Feed, encoded, listed

@@ -9,7 +9,7 @@ from typing import Any
 
 from streamlab.errors import TraceError
 from streamlab.run import ENDED, Run
-from streamlab.traces import LineTrace
+from streamlab.story import LineTrace
 
 #: Ended runs that a server keeps showing beside those that go on: a cell that is run again and again must not fill memory.
 MOST_ENDED = 20

@@ -12,7 +12,7 @@ from opentelemetry.trace import Status, StatusCode, TracerProvider, set_span_in_
 
 from streamlab import __version__
 from streamlab.paths import Fate
-from streamlab.traces import LineTrace
+from streamlab.story import LineTrace
 from streamlab.views.points import clean
 
 #: Hops of a line that have a span; a line that fans out may have many thousand.
