@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import math
-import os
 import re
 import socket
 import subprocess
@@ -27,6 +25,8 @@ from streamlab.metrics import LEDGER, METRIC_COLUMNS
 from streamlab.story import HOP_COLUMNS
 from streamlab.traces import TRACE_COLUMNS
 from streamlab.views.dashboard import Dashboard, listen
+from tests.served import connect
+from tests.waiting import resources
 
 LINES = ["info: a", "warn: b", "bad: c", "info: \udcff d"]
 
@@ -49,10 +49,6 @@ def graph() -> Pipeline:
         return {"line": line, "load": math.nan, "tags": {"x"}}
 
     return pipeline
-
-
-def connect(dashboard: Dashboard, **options: Any) -> httpx.Client:
-    return httpx.Client(base_url=dashboard.url, timeout=10, trust_env=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -345,11 +341,6 @@ def test_a_start_that_fails_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(DashboardError, match=r"did not start on port \d+: none left"):
         Dashboard(run, sockets=sockets)
     assert all(sock.fileno() == -1 for sock in sockets)
-
-
-def resources() -> tuple[int, int]:
-    gc.collect()
-    return threading.active_count(), len(os.listdir("/dev/fd"))
 
 
 def test_500_starts_and_stops_leave_nothing(run: Run) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
-import os
 import re
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -23,6 +21,7 @@ from streamlab import EMIT, Pipeline, Run
 from streamlab.metrics import MOMENT_COLUMNS
 from streamlab.run import ENDED
 from streamlab.views.dashboard import Dashboard
+from tests.waiting import resources, until
 
 SECONDS = 30
 PERIOD = 0.25
@@ -76,20 +75,8 @@ def first(dashboard: Dashboard, path: str = "/events", **options: Any) -> Event:
         return next(events(answer))
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def readers(dashboard: Dashboard) -> int:
     return int(dashboard._server._server.config.app.state.feed.readers)  # type: ignore[union-attr]
-
-
-def resources() -> tuple[int, int]:
-    gc.collect()
-    return threading.active_count(), len(os.listdir("/dev/fd"))
 
 
 def graph() -> Pipeline:

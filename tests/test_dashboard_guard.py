@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -13,7 +13,6 @@ import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from starlette.routing import BaseRoute
 
 import streamlab
 from streamlab import DashboardError, Run
@@ -21,6 +20,7 @@ from streamlab.views.dashboard import Dashboard, create_app
 from streamlab.views.dashboard.guard import HEADERS
 from streamlab.views.dashboard.page import ASSETS
 from streamlab.views.dashboard.runs import Runs
+from tests.served import connect, paths_of
 
 TOKEN = "sesame & öpen+1/2%"
 NAVIGATE = {"Sec-Fetch-Mode": "navigate"}
@@ -84,17 +84,8 @@ FOREIGN = [
 METHODS = ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "NONSENSE"]
 
 
-def filled(routes: Iterable[BaseRoute]) -> Iterator[str]:
-    """Yield the paths of routes, of those inside others too, with real values for their parameters."""
-    for route in routes:
-        nested = getattr(route, "original_router", route)
-        if hasattr(nested, "routes"):
-            yield from filled(nested.routes)
-        else:
-            yield re.sub(r"\{(\w+)(?::\w+)?\}", lambda name: REAL[name[1]], route.path)  # type: ignore[attr-defined]
-
-
-ROUTES = list(filled(create_app(Runs()).routes))
+#: The paths of all routes, with real values for their parameters.
+ROUTES = [re.sub(r"\{(\w+)(?::\w+)?\}", lambda name: REAL[name[1]], path) for path in paths_of(create_app(Runs()).routes)]
 every_route = pytest.mark.parametrize("path", ROUTES)
 
 
@@ -109,10 +100,6 @@ def ask(client: httpx.Client, method: str, path: str, headers: Any = None, **mor
 
 def status(client: httpx.Client, method: str, path: str, headers: Any = None, **more: Any) -> int:
     return ask(client, method, path, headers, **more)[0].status_code
-
-
-def connect(dashboard: Dashboard, **options: Any) -> httpx.Client:
-    return httpx.Client(base_url=f"http://localhost:{dashboard.port}", timeout=30, trust_env=False, **options)
 
 
 def bearer(token: str, scheme: str = "Bearer") -> dict[str, Any]:

@@ -6,9 +6,8 @@ import asyncio
 import gc
 import socket
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -19,6 +18,7 @@ from streamlab import DashboardError, Pipeline, Run
 from streamlab.views.dashboard import Dashboard
 from streamlab.views.dashboard.feed import Feed
 from streamlab.views.dashboard.runs import Runs
+from tests.waiting import until
 
 SECONDS = 20
 
@@ -37,13 +37,6 @@ def name_at(dashboard: Dashboard, path: str) -> Any:
 
 def numbers(dashboard: Dashboard) -> list[int]:
     return [row["number"] for row in get(dashboard, "/runs").json()["runs"]]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def assert_free(port: int) -> None:

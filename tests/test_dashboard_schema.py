@@ -17,13 +17,13 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from starlette.routing import BaseRoute
 
 import streamlab
 from streamlab import Pipeline, Run
 from streamlab.views.dashboard import create_app
 from streamlab.views.dashboard.page import ASSETS
 from streamlab.views.dashboard.runs import Runs
+from tests.served import paths_of
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 HOST = "http://localhost"
@@ -89,15 +89,6 @@ def gone() -> Runs:
 
 def described() -> dict[str, Any]:
     return create_app(Runs()).openapi()
-
-
-def paths_of(routes: list[BaseRoute]) -> Iterator[str]:
-    for route in routes:
-        nested = getattr(route, "original_router", route)
-        if hasattr(nested, "routes"):
-            yield from paths_of(nested.routes)
-        else:
-            yield route.path  # type: ignore[attr-defined]
 
 
 #: What there is to ask, without the events: they do not end.

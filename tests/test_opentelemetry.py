@@ -37,6 +37,7 @@ from streamlab.metrics import Histogram
 from streamlab.views.opentelemetry import LAST_TRACES, MOST_TRACES, Telemetry
 from streamlab.views.opentelemetry.instruments import MOST_RECORDED, durations
 from streamlab.views.points import BOUNDS, buckets
+from tests.waiting import until
 
 COMPONENT = "streamlab.component"
 PROCESSING, END_TO_END = f"{COMPONENT}.processing_duration", "streamlab.pipeline.end_to_end_duration"
@@ -333,13 +334,6 @@ class Gate:
         for part, gate in zip(self.parts, self.open, strict=True):
             gate.wait(30)
             yield from part
-
-
-def until(true: Any, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.005)
 
 
 def test_a_reader_that_collects_whenever_it_likes_sees_each_duration_once() -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,9 @@ import pandas as pd
 import pytest
 
 from streamlab import EMIT, Pipeline, PipelineError, ProcessorFailed, Run, RunError, SinkError, SourceError, TraceError, demo
+from tests.waiting import until
 
 ENOUGH = 10.0
-
-
-def until(condition: Callable[[], bool], seconds: float = ENOUGH) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.002)
 
 
 class Tap:

@@ -8,23 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamlab import Pipeline, PipelineError, Run, RunError, processors
+from tests.waiting import until
 
 LINES = [str(n) for n in range(20_000)]
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.01)
 
 
 def graph() -> Pipeline:

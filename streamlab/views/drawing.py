@@ -276,7 +276,7 @@ def _points(
     """Return the points that an edge goes through, along and across the direction."""
     origin, target = edge
     if origin == target or back:
-        low = max(across[origin], across[target]) + NODE[0 if down else 1] / 2 + BESIDE * 0.8
+        low = max(across[origin], across[target]) + _size(origin, down) / 2 + BESIDE * 0.8
         if origin == target:
             begin, end = along[origin]
             return [(end, across[origin]), (end + BESIDE, low), (begin - BESIDE, low), (begin, across[origin])]

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Qu
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
+from streamlab import report
 from streamlab.errors import TraceError
 from streamlab.paths import Fate
 from streamlab.policy import FAILURE_KINDS
@@ -23,7 +24,7 @@ from streamlab.views.dashboard.guard import Guard
 from streamlab.views.dashboard.page import ASSETS, asset
 from streamlab.views.dashboard.prometheus import CONTENT_TYPE, exposition
 from streamlab.views.dashboard.runs import Runs, Shown
-from streamlab.views.dashboard.sockets import check
+from streamlab.views.dashboard.sockets import check_token
 from streamlab.views.drawing import draw
 
 #: Rows that one answer has at most; who asks for more gets these.
@@ -65,7 +66,7 @@ def create_app(run: Run | Runs, *, names: Collection[str] = (), token: str | Non
         >>> asyncio.run(client.get("/trace")).json()["traces"][0]["path"]
         ['start', 'warn', 'end']
     """
-    check("localhost", token)  # where it will listen is not known here
+    check_token(token)
     runs = run if isinstance(run, Runs) else Runs(run)
     options: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None, "redirect_slashes": False}
     app = _Guarded(names, token, title="streamlab", responses=REFUSED, **options)
@@ -197,7 +198,7 @@ def _add_tables(router: APIRouter, which: Which) -> None:
 
     @router.get("/paths", response_model=answers.Paths)
     async def paths(shown: Shown = Depends(which)) -> Response:
-        return _shared(shown, "paths", lambda: {"paths": shown.run.overview()["paths"]})
+        return _shared(shown, "paths", lambda: {"paths": report.paths(shown.run.snapshot())})
 
 
 def _shared(shown: Shown, what: Hashable, make: Callable[[], Any]) -> Response:
@@ -258,7 +259,7 @@ def _figures(run: Run, focus: str | None) -> dict[str, Any]:
         "throughput": figures.throughput(moments, focus),
         "latency": figures.latency(moments, focus),
         "problems": figures.problems(moments, focus, since=ticks - len(moments)),
-        "flow": figures.flow(run.overview()["paths"], list(run.pipeline.processors)),
+        "flow": figures.flow(report.paths(run.snapshot()), list(run.pipeline.processors)),
     }
 
 

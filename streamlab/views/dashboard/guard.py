@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -111,7 +112,8 @@ class Guard:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._is_token(given.strip().encode("latin-1")):
             return True
-        cookie = _cookie(headers.get("cookie", ""), _cookie_name(scope))
+        # not the stricter parser of http.cookies: browsers send cookies of all servers of this host, whatever is in them
+        cookie = cookie_parser(headers.get("cookie", "")).get(_cookie_name(scope), "")
         return hmac.compare_digest(cookie.encode("utf-8", "replace"), self._pass().encode())
 
     def _is_token(self, word: bytes) -> bool:
@@ -142,18 +144,6 @@ def _cookie_name(scope: Scope) -> str:
     """Return the name of the cookie; it has the port, because browsers do not tell the ports of a host apart."""
     server = scope.get("server")
     return f"streamlab-{server[1] if server else 0}"
-
-
-def _cookie(header: str, name: str) -> str:
-    """Return one cookie of a request; ``""`` when it is not there.
-
-    Browsers send those of all servers of this host, whatever the port; what is wrong with another does not hide ours.
-
-    >>> _cookie('theirs={"a": "b"}; path=/; ours=1', "ours")
-    '1'
-    """
-    pairs = (pair.partition("=") for pair in header.split(";"))
-    return next((value.strip() for key, _, value in pairs if key.strip() == name), "")
 
 
 def _authority(origin: str) -> str:

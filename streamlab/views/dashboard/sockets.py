@@ -66,14 +66,23 @@ def names_of(host: str) -> tuple[str, ...]:
     return ("*", socket.gethostname()) if _is_any(host) else (name_of(host),)
 
 
+def check_token(token: str | None) -> None:
+    """Refuse a token that is none.
+
+    Raises:
+        DashboardError: it is empty.
+    """
+    if token is not None and not token.strip():
+        raise DashboardError("the dashboard's token is empty: give one that cannot be guessed, or none")
+
+
 def check(host: str, token: str | None) -> None:
     """Refuse to be open to other machines without a token.
 
     Raises:
         DashboardError: the host is not loopback and there is no token, or it is empty.
     """
-    if token is not None and not token.strip():
-        raise DashboardError("the dashboard's token is empty: give one that cannot be guessed, or none")
+    check_token(token)
     if token is None and not _is_loopback(host):
         raise DashboardError(
             f"host {host!r} would open the dashboard to other machines, and that needs a token: give one"

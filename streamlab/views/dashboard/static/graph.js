@@ -1,6 +1,7 @@
 // The pipeline, drawn: places come from the server, numbers from each snapshot.
 
 import { $, ask, compact, count, el, micros, percent, rate, say, svg } from "./dom.js";
+import { hasEnded } from "./stream.js";
 
 const NARROW = 720;
 const SMALLEST = 0.62;
@@ -69,12 +70,12 @@ function drawMap(plan) {
 
 function showWindow() {
   const room = $("graph");
-  const window_ = $("map").querySelector(".window");
+  const seen = $("map").querySelector(".window");
   const [across, along] = [size.width / room.scrollWidth, size.height / room.scrollHeight];
-  window_.setAttribute("x", room.scrollLeft * across);
-  window_.setAttribute("y", room.scrollTop * along);
-  window_.setAttribute("width", Math.min(room.clientWidth * across, size.width));
-  window_.setAttribute("height", Math.min(room.clientHeight * along, size.height));
+  seen.setAttribute("x", room.scrollLeft * across);
+  seen.setAttribute("y", room.scrollTop * along);
+  seen.setAttribute("width", Math.min(room.clientWidth * across, size.width));
+  seen.setAttribute("height", Math.min(room.clientHeight * along, size.height));
 }
 
 function arrow() {
@@ -186,7 +187,7 @@ function told(name, row, share, timed) {
 }
 
 function showEdges(event, speed) {
-  const ended = ["finished", "stopped", "failed"].includes(event.stats.state);
+  const ended = hasEnded(event);
   const rates = event.edges.map((edge) => (ended ? edge.count : speed(edge)));
   const most = Math.max(...rates.map((r) => r ?? 0), 1e-9);
   event.edges.forEach((edge, at) => {

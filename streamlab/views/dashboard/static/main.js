@@ -5,10 +5,9 @@ import { $, clock, count, el, rate, say, seldom } from "./dom.js";
 import { showErrors } from "./errors.js";
 import { showGraph } from "./graph.js";
 import { missing, showLedger } from "./ledger.js";
-import { follow } from "./stream.js";
+import { follow, hasEnded } from "./stream.js";
 import { showTraces } from "./traces.js";
 
-const ENDED = ["finished", "stopped", "failed"];
 const WINDOW = 2; // seconds that a rate is taken over
 
 let event = null;
@@ -22,7 +21,7 @@ function receive(snapshot) {
     past = [];
     if (event !== null) choose(null);
   }
-  const changed = other || snapshot.stats.lines.received !== event.stats.lines.received || ENDED.includes(snapshot.stats.state);
+  const changed = other || snapshot.stats.lines.received !== event.stats.lines.received || hasEnded(snapshot);
   event = snapshot;
   past.push(snapshot);
   while (past.length > 2 && snapshot.stats.uptime_s - past[1].stats.uptime_s > WINDOW) past.shift();
@@ -56,7 +55,7 @@ function showHead() {
   const { pipeline, state, uptime_s: uptime, lines } = event.stats;
   say($("name"), pipeline);
   say($("state"), state);
-  const ended = ENDED.includes(state);
+  const ended = hasEnded(event);
   $("state").dataset.state = link === "gone" && !ended ? "gone" : state;
   say($("uptime"), clock(uptime));
   say($("speed"), rate(ended ? lines.received / Math.max(uptime, 1e-9) : speed(entry()) ?? 0));
@@ -69,16 +68,16 @@ const entry = () => event.edges.find((edge) => edge.from === null);
 
 function showNews() {
   const { state, lines, uptime_s: uptime } = event.stats;
-  const ended = ENDED.includes(state);
-  const lines_ = `${count(lines.received)} lines in ${clock(uptime)}`;
+  const ended = hasEnded(event);
+  const told = `${count(lines.received)} lines in ${clock(uptime)}`;
   const news = {
     starting: ["wait", "Starting."],
     running: ["running", "Running: lines are taken as they come."],
     paused: ["wait", "Paused: no lines are taken until it is resumed."],
     draining: ["wait", "Ending: lines that were taken are brought to their end."],
-    finished: ["finished", `Finished: ${lines_}.`],
-    stopped: ["wait", `Stopped: ${lines_}.`],
-    failed: ["failed", `Failed after ${lines_}. ${event.reason}`],
+    finished: ["finished", `Finished: ${told}.`],
+    stopped: ["wait", `Stopped: ${told}.`],
+    failed: ["failed", `Failed after ${told}. ${event.reason}`],
   }[state];
   const off = missing(lines) !== 0 ? " The ledger does not balance: please report this." : "";
   const gone = link === "gone" ? "The server is gone; this is how it was when last seen. " : "";

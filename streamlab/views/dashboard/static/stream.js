@@ -4,6 +4,9 @@
 const FIRST = 500;
 const LONGEST = 15000;
 
+/** Tell whether the run of a snapshot has ended. */
+export const hasEnded = (event) => ["finished", "stopped", "failed"].includes(event.stats.state);
+
 /** Follow the run; `onEvent` gets each snapshot, `onLink` "live", "wait" or "gone" and the seconds to the next try. */
 export function follow(onEvent, onLink) {
   let source = null;
