@@ -9,6 +9,7 @@
 from streamlab.demo import demo
 from streamlab.errors import (
     DashboardError,
+    NotebookError,
     PipelineError,
     ProcessorFailed,
     RunError,
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "EMIT",
     "DashboardError",
+    "NotebookError",
     "Pipeline",
     "PipelineError",
     "ProcessorFailed",

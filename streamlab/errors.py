@@ -10,7 +10,8 @@
     │   └── ProcessorFailed  a processor with ``on_error="stop"`` failed on a line
     ├── TraceError           a trace was asked for that was not kept
     ├── DashboardError       the dashboard cannot be started
-    └── TelemetryError       a run cannot be exported
+    ├── TelemetryError       a run cannot be exported
+    └── NotebookError        a notebook asked for what is not there: a plot without data, a package, a pipeline
 
 What goes wrong with *one line* is not an exception but a row in ``run.errors``: its ``kind`` is one of
 ``streamlab.policy.FAILURE_KINDS``.
@@ -51,3 +52,7 @@ class DashboardError(StreamlabError):
 
 class TelemetryError(StreamlabError):
     """A run cannot be exported: the packages of OpenTelemetry are missing, or an argument is wrong."""
+
+
+class NotebookError(StreamlabError):
+    """A notebook asked for what is not there: a plot of nothing, a package that is not installed, an unknown pipeline."""

@@ -69,6 +69,33 @@ class Pipeline:
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}: {', '.join(self._processors) or 'no processors yet'})"
 
+    def __getitem__(self, name: str) -> Processor:
+        """Return the processor of a name.
+
+        Raises:
+            PipelineError: there is none; the message names the nearest.
+        """
+        if name not in self._processors:
+            known = nearest(str(name), self._processors)
+            raise PipelineError(f"pipeline {self.name!r}: there is no processor {name!r}{known}")
+        return self._processors[name]
+
+    __iter__ = None  # who passes a pipeline for lines is told so, instead of being asked for processor 0
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._processors
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self._processors)
+
+    def _repr_html_(self) -> str | None:
+        from streamlab.views import markup
+
+        try:
+            return markup.pipeline(self.describe())
+        except PipelineError:  # it is still being built; there is its text
+            return None
+
     # Building
 
     @overload

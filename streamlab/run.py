@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
+import asyncio
 import operator
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -16,14 +16,14 @@ from streamlab import report
 from streamlab.errors import RunError, TraceError
 from streamlab.failures import DEAD_LETTER_COLUMNS, ERROR_COLUMNS
 from streamlab.journal import Journal
-from streamlab.metrics import METRIC_COLUMNS, Snapshot
-from streamlab.pipeline import Pipeline
+from streamlab.metrics import Snapshot
+from streamlab.pipeline import Pipeline, nearest
 from streamlab.runners import ENDED, Runner, State
 from streamlab.sinks import Sink
 from streamlab.sinks.collect import Collect
 from streamlab.story import LineTrace
 from streamlab.tables import export, frame_of, outputs, plain, table
-from streamlab.traces import missing
+from streamlab.traces import Line, missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from streamlab.views.dashboard import Dashboard
+    from streamlab.views.notebook.plots import Plots
     from streamlab.views.opentelemetry import Telemetry
+
+#: Seconds between two looks of who awaits a run.
+AWAIT_SECONDS = 0.05
 
 
 class Run:
@@ -112,6 +116,12 @@ class Run:
             raise
         return self
 
+    def __await__(self) -> Generator[Any, None, Run]:
+        """Wait for the end as ``await run``: in a notebook, buttons are answered meanwhile, as they are not during `wait`."""
+        while self.state not in ENDED:
+            yield from asyncio.sleep(AWAIT_SECONDS).__await__()
+        return self.wait()
+
     def __enter__(self) -> Run:
         return self
 
@@ -145,6 +155,19 @@ class Run:
     def metrics(self) -> pd.DataFrame:
         """Counters and times by processor; ``attrs["timed"]`` says how many visits the quantiles come from."""
         return self.snapshot().table(list(self.pipeline.processors))
+
+    def __getitem__(self, processor: str) -> pd.Series[Any]:
+        """Return the metrics of one processor: ``run["warn"].received``.
+
+        Raises:
+            RunError: there is none of this name; the message names the nearest.
+        """
+        if processor not in self.pipeline.processors:
+            raise RunError(f"there is no processor {processor!r}{nearest(str(processor), self.pipeline.processors)}")
+        return self.metrics.loc[processor]
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.pipeline.processors)
 
     @property
     def ledger(self) -> dict[str, int]:
@@ -210,7 +233,10 @@ class Run:
             line = journal.traces.find(line_no)
             if line is None:
                 raise missing(line_no, journal.received, journal.traces)
-            return LineTrace(line)
+            return self._told(line)
+
+    def _told(self, line: Line) -> LineTrace:
+        return LineTrace(line, self.pipeline.processors)
 
     def export_traces(self, path: str | Path, *, raw: bool = False) -> Path:
         """Write the traces table to a ``.csv``, ``.jsonl`` or ``.parquet`` file, see `streamlab.export`."""
@@ -249,7 +275,7 @@ class Run:
         with self._journal() as journal:
             traces = journal.traces.copy()
         found = (line for line in traces.newest() if line.matches(search) and line.went(processor, fate))
-        return [LineTrace(line) for line in islice(found, limit)]
+        return [self._told(line) for line in islice(found, limit)]
 
     def latest_errors(
         self, limit: int = 100, *, processor: str | None = None, kind: str | None = None
@@ -265,6 +291,17 @@ class Run:
     def graph(self) -> dict[str, Any]:
         """Return nodes and edges with their counts as plain data; ``null`` is the source or the way out."""
         return report.graph(self.pipeline.describe(), self.snapshot())
+
+    @property
+    def plot(self) -> Plots:
+        """Plots, as plotly figures: ``.throughput() .latency() .errors() .paths() .timeline()``.
+
+        Raises:
+            NotebookError: plotly is not installed.
+        """
+        from streamlab.views import notebook
+
+        return notebook.plots_of(self)
 
     def dashboard(
         self,
@@ -341,7 +378,7 @@ class Run:
         with self._journal() as journal:
             traces = journal.traces.copy()
         lines, more, following = traces.recorded(since, most)
-        return [LineTrace(line) for line in lines], more, following
+        return [self._told(line) for line in lines], more, following
 
     def overview(self) -> dict[str, Any]:
         """Return what a live view shows, all of one moment, as plain data.
@@ -400,8 +437,14 @@ class Run:
         return f"Run({self.pipeline.name!r}: {self.summary()}{note})"
 
     def _repr_html_(self) -> str:
-        shown = self.metrics[[*METRIC_COLUMNS[:9], "mean_us", "p99_us", "lines_per_s"]]
-        return f"<p>{html.escape(repr(self))}</p>{shown.to_html(float_format='{:,.1f}'.format)}"
+        from streamlab.views import notebook
+
+        return notebook.picture(self)
+
+    def _ipython_display_(self) -> None:
+        from streamlab.views import notebook
+
+        notebook.show(self)
 
 
 __all__ = ["ENDED", "Run"]

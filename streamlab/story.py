@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from streamlab.paths import Fate
@@ -27,14 +26,16 @@ class LineTrace:
         line: the line.
         branches: its branches, the rows of the traces table, one dict each.
         ways: the processors that each branch went through, in order.
+        processors: those of the pipeline, in order.
         recorded: whether its visits were recorded.
     """
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, processors: Iterable[str]) -> None:
         self.line_no = line.number
         self.line = line.text
         self.branches: list[dict[str, Any]] = list(line.rows())
         self.ways = [line.paths.names(id) for id in line.ids]
+        self.processors = tuple(processors)
         self.recorded = bool(line.hops)
         self._hops = line.hops
 
@@ -83,31 +84,16 @@ class LineTrace:
         return "\n".join([*lines, *([f"  {self.note}"] if self.note else [])])
 
     def _repr_html_(self) -> str:
-        rows = "".join(_hop_html(row) for row in self.hop_rows())
-        ends = "; ".join(f"{row['path']} → {row['fate']}" for row in self.branches)
-        head = "".join(f"<th>{name}</th>" for name in ("processor", "value", "outputs", "µs", "attempts", "error"))
-        table_ = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
-        return (
-            f"<p><b>line {self.line_no}</b> <code>{html.escape(self.line)}</code><br>{html.escape(ends)}</p>{table_}"
-            f"<p>{html.escape(self.note)}</p>"
-        )
+        from streamlab.views import markup
+
+        return markup.line(self)
 
 
 def _out_text(out: Mapping[str, Any]) -> str:
     """Return where a value went, and the value unless it went nowhere."""
-    ended = out["to"] in _NOWHERE and out["value"] is None
-    return str(out["to"]) if ended else f"{out['to']}: {out['value']!r}"
+    return str(out["to"]) if ended(out) else f"{out['to']}: {out['value']!r}"
 
 
-def _hop_html(row: Mapping[str, Any]) -> str:
-    outs = "<br>".join(f"<code>{html.escape(_out_text(out))}</code>" for out in row["outputs"])
-    time = "" if math.isnan(row["duration_us"]) else f"{row['duration_us']:.1f}"
-    cells = (
-        html.escape(row["processor"]),
-        f"<code>{html.escape(repr(row['value']))}</code>",
-        outs,
-        time,
-        str(row["attempts"]),
-        html.escape(row["error"] or ""),
-    )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+def ended(out: Mapping[str, Any]) -> bool:
+    """Tell whether what a hop made of a value left the graph there: filtered, absorbed, or a dead letter."""
+    return out["to"] in _NOWHERE and out["value"] is None

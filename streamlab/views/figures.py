@@ -169,6 +169,92 @@ def flow_trace(paths: Iterable[Mapping[str, Any]], processors: Sequence[str] = (
     }
 
 
+def timeline(lines: Iterable[tuple[int, Sequence[Mapping[str, Any]]]], processors: Sequence[str] = ()) -> Figure:
+    """Return where lines spent their time: a row a line, a bar a visit, in microseconds; the slowest line on top.
+
+    Visits are drawn one after the other. What they waited between them is not in it.
+
+    Args:
+        lines: of each line its number and hops, as `streamlab.story.LineTrace.hop_rows` gives them.
+        processors: those of the pipeline in order, for their colours.
+
+    Example:
+        >>> import streamlab
+        >>> line = streamlab.run(["warn: hot"], trace="hops").trace(0)
+        >>> figure = timeline([(line.line_no, line.hop_rows())])
+        >>> [(bar["name"], bar["y"]) for bar in figure["data"]]
+        [('start', ['line 0']), ('warn', ['line 0']), ('end', ['line 0'])]
+    """
+    bars: dict[str, list[tuple[str, float, float, str]]] = {name: [] for name in processors}
+    spent: dict[str, float] = {}
+    for number, hops in lines:
+        row, at = f"line {number}", 0.0
+        for hop in hops:
+            if not math.isnan(hop["duration_us"]):
+                bars.setdefault(hop["processor"], []).append((row, at, hop["duration_us"], label(str(hop["value"]), 80)))
+                at += hop["duration_us"]
+        spent[row] = at
+    names = list(bars)
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": label(name),
+            "y": [row for row, _, _, _ in visits],
+            "base": [begin for _, begin, _, _ in visits],
+            "x": [length for _, _, length, _ in visits],
+            "customdata": [value for _, _, _, value in visits],
+            "marker": {"color": colour(names, name)},
+            "hovertemplate": "%{x:,.1f} µs: %{customdata}",
+        }
+        for name, visits in bars.items()
+        if visits
+    ]
+    figure = _figure(data, "")
+    rows = sorted(spent, key=lambda row: -spent[row])
+    figure["layout"]["xaxis"] = figure["layout"]["yaxis"] | {"title": {"text": "µs"}, "rangemode": "tozero"}
+    figure["layout"]["yaxis"] = {"categoryorder": "array", "categoryarray": rows, "autorange": "reversed", "automargin": True}
+    return figure | {"layout": figure["layout"] | {"barmode": "overlay", "hovermode": "closest", "bargap": 0.3}}
+
+
+def board(moments: Moments, paths: Iterable[Mapping[str, Any]], processors: Sequence[str], *, since: int = 0) -> Figure:
+    """Return throughput, latency, problems and flow as one figure, for views that can afford only one.
+
+    Processors have one legend: who is hidden there is hidden in all three charts.
+
+    Args:
+        moments: as for `throughput`.
+        paths: as for `flow`.
+        processors: as for `flow`.
+        since: as for `problems`.
+    """
+    whole = _figure([], "")
+    layout = whole["layout"] | {"annotations": [], "margin": {"l": 8, "r": 8, "t": 60, "b": 8}, "hovermode": "x"}
+    layout["legend"] = layout["legend"] | {"y": 1.1, "traceorder": "normal"}
+    charts = (
+        ("Lines per second", throughput(moments), [0, 0.47], [0.58, 1]),
+        ("Latency of one value (p99)", latency(moments), [0.55, 1], [0.58, 1]),
+        ("Errors and retries (dotted) a second", problems(moments, since=since), [0, 0.47], [0, 0.42]),
+    )
+    for at, (title, figure, across, up) in enumerate(charts, 1):
+        number = "" if at == 1 else str(at)
+        for trace in figure["data"]:
+            group = {"legendgroup": trace["meta"]["processor"], "showlegend": at == 1}
+            whole["data"].append(trace | group | {"xaxis": f"x{number}", "yaxis": f"y{number}"})
+        own = {"domain": across, "anchor": f"y{number}"} | ({} if at == 1 else {"matches": "x"})
+        layout[f"xaxis{number}"] = figure["layout"]["xaxis"] | own
+        layout[f"yaxis{number}"] = figure["layout"]["yaxis"] | {"domain": up, "anchor": f"x{number}"}
+        layout["annotations"].append(_heading(title, across[0], up[1]))
+    whole["data"].append(flow_trace(paths, processors) | {"domain": {"x": [0.55, 1], "y": [0, 0.4]}})
+    layout["annotations"].append(_heading("Where lines go", 0.55, 0.42))
+    return whole | {"layout": layout}
+
+
+def _heading(text: str, x: float, y: float) -> dict[str, Any]:
+    place = {"x": x, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 4}
+    return {"text": f"<b>{text}</b>", "showarrow": False, "font": {"size": 13}} | place
+
+
 def _visits(names: Iterable[str]) -> list[tuple[str, str, int]]:
     """Return the stops of a path: each processor, and the how manieth visit it is."""
     stops: list[tuple[str, str, int]] = []

@@ -1,0 +1,357 @@
+"""Runs, pipelines and lines as HTML, for notebooks and pages made of them. Pure: plain data in, text out.
+
+Nothing in it runs and nothing is loaded; all text is escaped. Colours are the page's own, JupyterLab's light and dark among them.
+Without its style (some viewers take that, and the pictures, away) what is left are tables that say the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from streamlab.story import LineTrace, ended
+from streamlab.tables import plain
+from streamlab.texts import json_of
+from streamlab.views import figures
+from streamlab.views.diagram import diagram, escaped, fitted
+from streamlab.views.numbers import clock, compact, micros, percent, short
+from streamlab.views.stills import still
+
+STYLE = """<style>
+.streamlab{--own:#0f766e;font:13px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;max-width:1200px;
+ font-variant-numeric:tabular-nums;color:var(--jp-content-font-color1,inherit)}
+.streamlab .row{display:flex;flex-wrap:wrap;gap:.3em 1.1em;align-items:center;margin:.35em 0}
+.streamlab .name{font-size:16px;font-weight:650;overflow-wrap:anywhere}
+.streamlab .state{border-radius:9px;padding:.05em .7em;font-weight:600;color:#0a7a52;background:rgba(16,185,129,.18)}
+.streamlab .state.failed{color:#e5484d;background:rgba(239,68,68,.16)}
+.streamlab .state.paused,.streamlab .state.stopped,.streamlab .state.draining{color:#b7791f;background:rgba(245,158,11,.18)}
+[data-jp-theme-light="false"] .streamlab .state.finished,[data-jp-theme-light="false"] .streamlab .state.running{color:#4ade9f}
+.streamlab .faint{opacity:.65}
+.streamlab .bad{color:#e5484d}
+.streamlab .sum{gap:.2em 1em;margin:.5em 0 .4em}
+.streamlab .sum b{display:block;font-size:18px;line-height:1.2}
+.streamlab .sum i{display:inline-block;width:.6em;height:.6em;border-radius:2px;margin-right:.35em}
+.streamlab .bar{display:flex;height:5px;border-radius:3px;overflow:hidden;background:rgba(127,127,127,.2);margin:.2em 0 .6em}
+.streamlab details{border-top:1px solid rgba(127,127,127,.28);padding:.35em 0}
+.streamlab summary{cursor:pointer;font-weight:600}
+.streamlab .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:.4em 1.4em}
+.streamlab h4{margin:.4em 0 .1em;font-size:13px}
+.streamlab table{border-collapse:collapse;margin:.3em 0;font-size:12px;border:0}
+.streamlab .wide{overflow-x:auto}
+.streamlab th,.streamlab td{padding:.2em .8em .2em 0;text-align:left!important;vertical-align:top;border:0;background:none;max-width:44em}
+.streamlab tr{background:none!important;border-bottom:1px solid rgba(127,127,127,.18)!important}
+.streamlab td.n,.streamlab th.n{text-align:right!important}
+.streamlab .one td{white-space:nowrap;overflow:hidden;text-overflow:ellipsis;max-width:36em}
+.streamlab .one code{white-space:pre}
+.streamlab code,.streamlab pre{font:12px/1.45 ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;color:inherit;
+ background:none!important;padding:0!important;margin:0;white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate}
+.streamlab mark{background:rgba(16,185,129,.28);color:inherit;border-radius:2px}
+.streamlab s{background:rgba(239,68,68,.18);border-radius:2px}
+.streamlab .own{border-left:4px solid var(--own);padding-left:.5em;font-weight:600;white-space:nowrap}
+.streamlab .share{display:inline-block;height:5px;border-radius:3px;background:var(--own);vertical-align:middle;margin-left:.5em}
+</style>"""
+
+LEDGER = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettered", "in_flight")
+_FATES = dict(zip(LEDGER[2:], ("emitted", "filtered", "absorbed", "dead_letter", "in_flight"), strict=True))
+#: Letters of one value, and of one in a table of many, and rows of a table, at most; words of a value beyond which its changes are not marked.
+LONG, SHORT, ROWS, WORDS = 1_000, 72, 10, 400
+
+
+def page(*parts: str, kind: str = "") -> str:
+    """Return parts as one piece of HTML that has its style; ``kind`` is a class of its own."""
+    return piece(STYLE, *parts, kind=kind)
+
+
+def piece(*parts: str, kind: str = "") -> str:
+    """Return parts as one piece of HTML for a page that has the style."""
+    return f'<div class="streamlab {kind}">{"".join(parts)}</div>'
+
+
+# A pipeline
+
+
+def pipeline(description: Mapping[str, Any]) -> str:
+    """Return a pipeline, as `streamlab.Pipeline.describe` gives it: its name and its graph."""
+    several = f"{len(description['nodes'])} processor{'s' if len(description['nodes']) != 1 else ''}"
+    head = f'<div class="row"><span class="name">{escaped(description["pipeline"])}</span><span class="faint">{several}</span></div>'
+    return page(head, folded("Graph", diagram(description)))
+
+
+# A run
+
+
+def run(overview: Mapping[str, Any], moments: figures.Moments, traces: Sequence[Any], errors: Sequence[Any]) -> str:
+    """Return a still and complete picture of a run.
+
+    Args:
+        overview: as `streamlab.Run.overview` gives it.
+        moments: as `streamlab.Run.moments` gives them.
+        traces: rows, as `streamlab.Run.latest_traces` gives them.
+        errors: rows, as `streamlab.Run.latest_errors` gives them.
+    """
+    return page(
+        head(overview),
+        graph(overview),
+        folded("Charts", charts(overview, moments)),
+        folded("Processors", metrics(overview["stats"]["processors"])),
+        latest(overview, traces, errors),
+        kind="streamlab-picture",
+    )
+
+
+def head(overview: Mapping[str, Any]) -> str:
+    """Return the name, state and ledger of a run."""
+    stats = overview["stats"]
+    state = stats["state"]
+    received, uptime = stats["lines"]["received"], stats["uptime_s"]
+    rate = f"{short(received / uptime)} lines/s" if uptime > 0 else ""
+    why = f'<div class="bad">{escaped(overview["reason"])}</div>' if overview["reason"] else ""
+    return (
+        f'<div class="row"><span class="name">{escaped(stats["pipeline"])}</span><span class="state {state}">{state}</span>'
+        f'<span class="faint">{clock(uptime)}</span><span class="faint">{rate}</span></div>{why}{_ledger(stats["lines"])}'
+    )
+
+
+def _ledger(lines: Mapping[str, int]) -> str:
+    left, right = ([_term(name, lines[name]) for name in names] for names in (LEDGER[:2], LEDGER[2:]))
+    whole = sum(lines[name] for name in LEDGER[2:])
+    bar = "".join(
+        f'<span style="background:{figures.FATE_COLOURS[fate]};width:{100 * lines[name] / whole:.2f}%"></span>'
+        for name, fate in _FATES.items()
+        if lines[name]
+    )
+    plus = '<span class="faint">+</span>'
+    equals = '<span class="faint">=</span>'
+    return f'<div class="row sum">{plus.join(left)}{equals}{plus.join(right)}</div><div class="bar">{bar}</div>'
+
+
+def _term(name: str, count: int) -> str:
+    fate = _FATES.get(name)
+    dot = f'<i style="background:{figures.FATE_COLOURS[fate]}"></i>' if fate else ""
+    return f'<span><b>{count:,}</b><span class="faint">{dot}{name.replace("_", " ")}</span></span>'
+
+
+def graph(overview: Mapping[str, Any]) -> str:
+    """Return the graph of a run, with its counts."""
+    return folded("Graph", diagram(overview["graph"]))
+
+
+def charts(overview: Mapping[str, Any], moments: figures.Moments) -> str:
+    """Return the charts of a run as still pictures."""
+    names = list(overview["stats"]["processors"])
+    pictures = (
+        ("Lines per second", figures.throughput(moments)),
+        ("Latency of one value", figures.latency(moments)),
+        ("Errors and retries", figures.problems(moments)),
+        ("Where lines go", figures.flow(overview["paths"], names)),
+    )
+    cards = "".join(f"<div><h4>{title}</h4>{still(figure)}</div>" for title, figure in pictures)
+    return f'<div class="charts">{cards}</div>'
+
+
+def metrics(processors: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the metrics table of a run."""
+    counts = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettered", "in_flight", "errors", "retries")
+    head = ("processor", *counts, "mean", "p50", "p95", "p99", "lines/s")
+    rows = [
+        (
+            name,
+            *(compact(row[column]) for column in counts),
+            *(micros(row[f"{column}_us"]) for column in ("mean", "p50", "p95", "p99")),
+            short(row["lines_per_s"]),
+        )
+        for name, row in processors.items()
+    ]
+    return table(head, [[escaped(cell) for cell in row] for row in rows], numbers=range(1, len(head)))
+
+
+def latest(overview: Mapping[str, Any], traces: Sequence[Mapping[str, Any]], errors: Sequence[Mapping[str, Any]]) -> str:
+    """Return the ways that branches went, and the latest traces and errors."""
+    parts = [folded("Paths", paths(overview["paths"]))] if overview["paths"] else []
+    if overview["traced"]:
+        parts.append(folded("Latest traces", trace_rows(traces)))
+    if errors:
+        parts.append(folded("Latest errors", error_rows(errors)))
+    return "".join(parts)
+
+
+def paths(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the ways that most branches went."""
+    cells = [
+        (
+            f"{row['count']:,}",
+            percent(row["share"]),
+            escaped(row["path"].replace(" > ", " → ") or "(before the pipeline)"),
+            f'<span style="color:{figures.FATE_COLOURS[row["fate"]]}">●</span> {row["fate"].replace("_", " ")}'
+            f'<span class="share" style="width:{80 * row["share"]:.0f}px"></span>',
+        )
+        for row in rows[:ROWS]
+    ]
+    return table(("count", "share", "path", "fate"), cells, numbers=(0, 1)) + _more(len(rows))
+
+
+def trace_rows(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of the traces table."""
+    cells = [
+        (
+            str(row["line_no"]),
+            short_value(row["line"]),
+            escaped(" → ".join(row["path"]) or "(before the pipeline)"),
+            f'<span style="color:{figures.FATE_COLOURS[row["fate"]]}">●</span> {row["fate"].replace("_", " ")}',
+            short_value(row["output"]) if row["fate"] == "emitted" else "",
+            micros(row["duration_us"]),
+        )
+        for row in rows[:ROWS]
+    ]
+    return table(("line_no", "line", "path", "fate", "output", "time"), cells, numbers=(0, 5), kind="one")
+
+
+def error_rows(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of the errors table."""
+    cells = [
+        (
+            "" if row["line_no"] is None else str(row["line_no"]),
+            escaped(row["processor"] or ""),
+            escaped(row["kind"]),
+            f'<span class="bad">{escaped(row["error"])}</span>: {short_value(row["message"])}',
+            short_value(row["line"]),
+        )
+        for row in rows[:ROWS]
+    ]
+    return table(("line_no", "processor", "kind", "error", "line"), cells, numbers=(0,), kind="one")
+
+
+# A line
+
+
+def line(trace: LineTrace) -> str:
+    """Return the story of a line: where it went, its hops, and what each changed."""
+    rows = trace.hop_rows()
+    ends = [
+        f'<div class="row"><span style="color:{figures.FATE_COLOURS[row["fate"]]}">●</span>'
+        f"<span>{escaped(' → '.join(way) or '(before the pipeline)')} → <b>{row['fate'].replace('_', ' ')}</b></span></div>"
+        for row, way in zip(trace.branches, trace.ways, strict=True)
+    ]
+    title = f'<div class="row"><span class="name">line {trace.line_no}</span>{value(trace.line)}</div>'
+    most = max((row["duration_us"] for row in rows if not math.isnan(row["duration_us"])), default=0.0) or 1.0
+    hops = [_hop(row, figures.colour(trace.processors, row["processor"]), most) for row in rows]
+    head = ("processor", "value", "made of it", "time", "attempts")
+    note = f'<div class="faint">{escaped(trace.note)}</div>' if trace.note else ""
+    return page(title, *ends, table(head, hops, numbers=(4,)) if hops else "", note)
+
+
+def _hop(row: Mapping[str, Any], own: str, most: float) -> tuple[str, ...]:
+    us = row["duration_us"]
+    width = 0.0 if math.isnan(us) else 60 * us / most
+    made = "<br>".join(_out(row["value"], out) for out in row["outputs"])
+    if row["error"]:
+        made += f'<div class="bad">{escaped(row["error"])}</div>'
+    return (
+        f'<span class="own" style="--own:{own}">{escaped(row["processor"])}</span>',
+        value(row["value"]),
+        made,
+        f'{micros(us)}<span class="share" style="--own:{own};width:{width:.0f}px"></span>',
+        str(row["attempts"]),
+    )
+
+
+def _out(before: Any, out: Mapping[str, Any]) -> str:
+    """Return where a value went, and what it is now, with what is new marked."""
+    from streamlab.story import ended
+
+    to = escaped(str(out["to"]).replace("_", " "))
+    if ended(out):
+        return f'<span class="faint">{to}</span>'
+    return f'<span class="faint">→ {to}</span> {changed(before, out["value"])}'
+
+
+def changed(before: Any, after: Any) -> str:
+    """Return a value with what was not in the one before marked, and what is gone struck out.
+
+    >>> changed("warn: hot", "WARN: hot")
+    '<code><s>warn</s><mark>WARN</mark>: hot</code>'
+    >>> changed({"a": 1, "b": 2}, {"a": 1, "b": 3})
+    '<code>{a: 1, b: <mark>3</mark>}</code>'
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        return f"<code>{_fields(before, after)}</code>"
+    if isinstance(before, str) and isinstance(after, str):
+        return f"<code>{_words(before, after)}</code>"
+    text = value(after)
+    return text if type(before) is type(after) and _text(before) == _text(after) else f"<mark>{text}</mark>"
+
+
+def _fields(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> str:
+    parts = []
+    for name, item in after.items():
+        text, key = _cut(_text(item), 200), escaped(str(name))
+        same = name in before and _text(before[name]) == _text(item)
+        parts.append(f"{key}: {text}" if same else f"{key}: <mark>{text}</mark>" if name in before else f"<mark>{key}: {text}</mark>")
+    parts += [f"<s>{escaped(str(name))}</s>" for name in before if name not in after]
+    return f"{{{', '.join(parts)}}}"
+
+
+def _words(before: str, after: str) -> str:
+    old, new = (re.findall(r"\w+|\s+|[^\w\s]", text[:LONG]) for text in (before, after))
+    if len(old) > WORDS or len(new) > WORDS or len(after) > LONG:
+        text = _cut(after, LONG)
+        return text if before == after else f"<mark>{text}</mark>"
+    parts = []
+    for kind, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        gone, come = escaped("".join(old[i:j])), escaped("".join(new[k:m]))
+        if kind == "equal":
+            parts.append(come)
+        else:
+            parts.append((f"<s>{gone}</s>" if gone else "") + (f"<mark>{come}</mark>" if come else ""))
+    return "".join(parts)
+
+
+# Pieces
+
+
+def folded(title: str, content: str) -> str:
+    """Return content that can be folded away, and is not."""
+    return f"<details open><summary>{title}</summary>{content}</details>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = (), kind: str = "") -> str:
+    """Return a table; cells are HTML, columns of numbers are set to the right, ``kind`` is a class of its own."""
+    numbers = set(numbers)
+    side = ['class="n"' if at in numbers else "" for at in range(len(head))]
+    heads = "".join(f"<th {side[at]}>{name.replace('_', ' ')}</th>" for at, name in enumerate(head))
+    body = "".join(
+        f"<tr>{''.join(f'<td {side[at]}>{cell}</td>' for at, cell in enumerate(row))}</tr>" for row in rows
+    )
+    return f'<div class="wide {kind}"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def value(of: Any, limit: int = LONG) -> str:
+    """Return a value as code, cut to some letters."""
+    return f"<code>{_cut(_text(of), limit)}</code>"
+
+
+def short_value(of: Any) -> str:
+    """Return the beginning of a value, for a table with a row for each; the pointer is told more."""
+    text = _text(of)
+    return f'<code title="{escaped(text[:LONG])}">{escaped(fitted(text, SHORT))}</code>'
+
+
+def _text(of: Any) -> str:
+    """Return a value as text: text as it is, dicts as JSON, whatever else as Python writes it."""
+    if isinstance(of, str):
+        return of
+    said = plain(of)
+    return json_of(said) if isinstance(said, dict) else said if isinstance(said, str) else repr(said)
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return escaped(text)
+    return f'{escaped(text[:limit])}<span class="faint">… ({len(text) - limit:,} more characters)</span>'
+
+
+def _more(count: int) -> str:
+    return f'<div class="faint">{count - ROWS:,} more in <code>run.paths</code></div>' if count > ROWS else ""

@@ -1,0 +1,68 @@
+"""Runs in a notebook: the live view, plots on demand, magics, and the notebooks to begin with.
+
+``live``    the live view of a run: widgets, and the one thread that keeps them up to date
+``plots``   plotly figures of a run, and the still pictures beside them
+``magics``  ``%%streamlab`` and ``%streamlab``
+``lab``     JupyterLab on the notebooks that come with streamlab
+
+plotly, ipywidgets and IPython are imported here and nowhere else, and only when somebody looks.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Any
+
+from streamlab.errors import NotebookError
+from streamlab.views import markup
+
+if TYPE_CHECKING:
+    from streamlab.run import Run
+    from streamlab.views.notebook.plots import Plots
+
+#: What the live view is made with.
+NEEDED = ("ipywidgets", "anywidget", "plotly")
+#: Rows of the latest traces and errors that a view shows.
+ROWS = 10
+
+
+def show(run: Run) -> None:
+    """Display a run where IPython can: live, with widgets, in a kernel; else as a still picture, or in one line."""
+    if not _in_kernel():
+        print(repr(run))
+    elif all(importlib.util.find_spec(name) for name in NEEDED):
+        from streamlab.views.notebook.live import view_of
+
+        view_of(run).show()
+    else:
+        from IPython.display import display
+
+        display({"text/html": picture(run), "text/plain": repr(run)}, raw=True)
+
+
+def picture(run: Run) -> str:
+    """Return a still and complete picture of a run, as HTML."""
+    return markup.run(run.overview(), run.moments()[1], run.latest_traces(ROWS), run.latest_errors(ROWS))
+
+
+def plots_of(run: Run) -> Plots:
+    """Return the plots of a run.
+
+    Raises:
+        NotebookError: plotly is not installed.
+    """
+    try:
+        from streamlab.views.notebook.plots import Plots
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("streamlab"):
+            raise
+        raise NotebookError(f'plots need plotly ({error}): pip install "streamlab[notebook]"') from error
+    return Plots(run)
+
+
+def _in_kernel() -> bool:
+    """Tell whether there is a frontend that shows more than text."""
+    ipython = sys.modules.get("IPython")
+    shell: Any = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")

@@ -1,0 +1,241 @@
+"""The live view of a run: its ledger, graph, charts, latest traces and errors, and the buttons to hold it.
+
+One thread owns the widgets once they are there: it looks at the run, at most four times a second, and ends with it. Callbacks of
+buttons only ask things of the run, which any thread may, and wake the thread.
+
+Beside the widgets, a second output keeps a still picture of the run. It is hidden where the widgets are; where they are gone
+(the kernel was restarted, the notebook is opened anew, or was made a page) it is what is left to see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pandas  # noqa: F401 - wholly, before the thread runs: plotly looks for it in every update
+import plotly.graph_objects as go
+from IPython.display import DisplayHandle, display
+
+from streamlab.errors import StreamlabError
+from streamlab.run import ENDED, Run
+from streamlab.views import figures, markup, notebook
+from streamlab.views.diagram import escaped
+
+#: Seconds between two looks at the run; and how many times longer than a look the pause after it is, at least, so that looking
+#: never costs more than a few per cent of the run.
+PERIOD, REST = 0.25, 25.0
+#: Points of all lines in the charts together, at most; and moments, at most.
+POINTS, MOMENTS = 4_800, 600
+#: Seconds between two still pictures: first, and at last; each is twice as long as the one before.
+FIRST_PICTURE, LAST_PICTURE = 1.0, 60.0
+#: Ticks that may fail one after the other before the view gives up; still pictures of one view that are kept up to date.
+TRIES, PICTURES = 5, 8
+
+#: In JupyterLab the picture is not shown after its widgets; and where they are gone, what says so is not shown before it.
+HIDDEN = """<style>
+.jp-OutputArea-child:has(.streamlab-live) + .jp-OutputArea-child:has(.streamlab-picture),
+.jp-OutputArea-child:has(+ .jp-OutputArea-child .streamlab-picture) > .jupyter-widgets:not(:has(*)) { display: none }
+</style>"""
+
+_views: weakref.WeakKeyDictionary[Run, View] = weakref.WeakKeyDictionary()
+
+
+def view_of(run: Run) -> View:
+    """Return the view of a run: one and the same, however often the run is displayed."""
+    view = _views.get(run)
+    if view is None:
+        view = _views[run] = View(run)
+    return view
+
+
+class View:
+    """The widgets of one run.
+
+    Args:
+        run: what to look at; it is kept from being forgotten only while it goes on.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = weakref.ref(run)
+        self._awake = threading.Event()
+        self._pictures: list[DisplayHandle] = []
+        self._shown: dict[str, Any] = {}
+        self._ticks = -1
+        self._head, self._graph, self._latest, self._said = (ipywidgets.HTML() for _ in range(4))
+        self._progress = ipywidgets.FloatProgress(max=1.0, layout={"width": "16em"})
+        self._progress.style.bar_color = figures.COLOURS[2]
+        self._buttons = {
+            "pause": self._button("Pause", "pause", "Take no more lines until Resume", Run.pause),
+            "resume": self._button("Resume", "play", "Go on", Run.resume),
+            "stop": self._button("Stop", "stop", "Bring what was read to its end, and end the run", Run.stop),
+            "dashboard": self._button("Dashboard", "external-link", "Show the run in a tab of its own", self._serve),
+        }
+        self._figure = go.FigureWidget(_prepared(run))
+        self._figure._config = {"responsive": True, "displaylogo": False}
+        tools = ipywidgets.HBox([*self._buttons.values(), self._progress, self._said], layout={"flex_flow": "row wrap"})
+        style = ipywidgets.HTML(markup.STYLE, layout={"display": "none"})
+        self._box = ipywidgets.VBox([style, self._head, tools, self._graph, self._figure, self._latest])
+        self._box.add_class("streamlab-live")
+        self._tick(run)
+        if run.state not in ENDED:
+            threading.Thread(target=self._follow, args=(run,), name="streamlab-view", daemon=True).start()
+
+    def show(self) -> None:
+        """Display it, and the picture that stays."""
+        run = self._run()
+        if run is None:
+            return
+        widget = {"model_id": self._box.model_id, "version_major": 2, "version_minor": 0}
+        live = {"application/vnd.jupyter.widget-view+json": widget, "text/html": "<span></span>", "text/plain": repr(run)}
+        display(live, raw=True)
+        handle = display(_still(run), raw=True, display_id=True)
+        if handle is not None and run.state not in ENDED:
+            self._pictures = [*self._pictures, handle][-PICTURES:]
+
+    # Buttons
+
+    def _button(self, label: str, icon: str, hint: str, ask: Callable[[Run], object]) -> ipywidgets.Button:
+        button = ipywidgets.Button(description=label, icon=icon, tooltip=hint, layout={"width": "auto"})
+
+        def clicked(_: object) -> None:
+            run = self._run()
+            if run is None:
+                self._say("The run is no more.")
+                return
+            with contextlib.suppress(StreamlabError):  # it has ended meanwhile, as will be shown
+                ask(run)
+            self._awake.set()
+
+        button.on_click(clicked)
+        return button
+
+    def _serve(self, run: Run) -> None:
+        """Start the dashboard, and say where it is; the widget for that is the callbacks' own."""
+        try:
+            url = escaped(run.dashboard().url)
+        except StreamlabError as error:
+            self._say(f'<span class="bad">{escaped(str(error))}</span>')
+        else:
+            self._say(f'<a href="{url}" target="_blank" rel="noopener" style="text-decoration:underline">{url}</a>')
+
+    def _say(self, text: str) -> None:
+        self._said.value = markup.piece(text)
+
+    # The thread
+
+    def _follow(self, run: Run) -> None:
+        """Keep the widgets up to date until the run has ended."""
+        failed, pause = 0, FIRST_PICTURE
+        next_picture = time.monotonic() + pause
+        while True:
+            ended = run.state in ENDED  # before the look: it then sees the last of it
+            began = time.thread_time()
+            try:
+                self._tick(run)
+                if time.monotonic() >= next_picture and not ended:
+                    self._draw_pictures(run)
+                    pause = min(2 * pause, LAST_PICTURE)
+                    next_picture = time.monotonic() + pause
+                failed = 0
+            except Exception as error:  # a view that stands still, and says nothing, would be believed
+                failed += 1
+                self._head.value = markup.piece(f'<div class="bad">The view failed: {escaped(repr(error))}</div>')
+                self._shown.clear()
+            if ended or failed == TRIES:
+                break
+            self._awake.wait(max(PERIOD, REST * (time.thread_time() - began)))
+            self._awake.clear()
+        with contextlib.suppress(Exception):  # the kernel may be ending
+            self._draw_pictures(run)
+            self._pictures = []
+
+    def _tick(self, run: Run) -> None:
+        """Show what is new."""
+        overview = run.overview()
+        state = overview["stats"]["state"]
+        self._set(self._head, "value", markup.piece(markup.head(overview)))
+        self._set(self._graph, "value", markup.piece(markup.graph(overview)))
+        for name, button in self._buttons.items():
+            usable = {"pause": state in ("starting", "running"), "resume": state == "paused", "stop": state not in ENDED}
+            self._set(button, "disabled", not usable.get(name, True))
+        progress = run.progress
+        self._set(self._progress.layout, "display", "none" if progress is None else "")
+        self._set(self._progress, "value", progress or 0.0)
+        if overview["ticks"] == self._ticks and state not in ENDED:
+            return
+        self._ticks = overview["ticks"]
+        rows = run.latest_traces(notebook.ROWS), run.latest_errors(notebook.ROWS)
+        self._set(self._latest, "value", markup.piece(markup.latest(overview, *rows)))
+        self._draw(run, overview, last=state in ENDED)
+
+    def _set(self, widget: Any, name: str, value: Any) -> None:
+        """Set a property if it is another; what was set last is remembered here, as asking the widget is slow."""
+        key = f"{id(widget)}.{name}"
+        if self._shown.get(key) != value:
+            setattr(widget, name, value)
+            self._shown[key] = value
+
+    def _draw(self, run: Run, overview: Any, *, last: bool) -> None:
+        """Bring the charts up to date, in one message."""
+        figure, board = self._figure, _board(run, overview)
+        if [_identity(trace) for trace in board["data"]] != self._shown.get("traces"):
+            self._shown["traces"] = [_identity(trace) for trace in board["data"]]
+            with figure.batch_update():
+                figure.data = []
+                figure.add_traces(board["data"])
+                figure.layout.update(board["layout"])
+        else:
+            with figure.batch_update():
+                for shown, trace in zip(figure.data, board["data"], strict=True):
+                    shown.update({name: trace[name] for name in ("x", "y", "mode", "node", "link") if name in trace})
+        if last:
+            _keep(figure)
+
+    def _draw_pictures(self, run: Run) -> None:
+        picture = _still(run)
+        for handle in self._pictures:
+            handle.update(picture, raw=True)
+
+
+def _still(run: Run) -> dict[str, str]:
+    return {"text/html": HIDDEN + notebook.picture(run), "text/plain": ""}
+
+
+def _prepared(run: Run) -> dict[str, Any]:
+    board = _board(run, run.overview())
+    return {"data": [], "layout": board["layout"] | {"height": 560, "template": "none"}}
+
+
+def _board(run: Run, overview: Any) -> dict[str, Any]:
+    """Return the charts, with columns as plotly sends them fastest."""
+    processors = list(overview["stats"]["processors"])
+    most = min(MOMENTS, POINTS // max(3 * min(len(processors), figures.MOST), 1))
+    ticks, moments = run.moments(-most)
+    board = figures.board(moments, overview["paths"], processors, since=ticks - len(moments))
+    for trace in board["data"]:
+        if trace["type"] == "scatter":
+            trace["x"] = np.array(trace["x"], dtype="datetime64[ms]").astype("float64")  # on this machine's clock
+            trace["y"] = np.array([np.nan if y is None else y for y in trace["y"]], dtype="float64")
+    return board
+
+
+def _identity(trace: Any) -> Sequence[Any]:
+    """Return what a trace shows; while that is the same, only its numbers change."""
+    meta = trace["meta"]
+    return trace["type"], meta.get("processor"), meta.get("column")
+
+
+def _keep(figure: go.FigureWidget) -> None:
+    """Let a figure be opened anew as it is now: what a new tab gets is what it was made with.
+
+    These are plotly's own names for the two; should they be others one day, a new tab has an older chart, as before.
+    """
+    with contextlib.suppress(AttributeError):
+        figure._widget_data = figure._data
+        figure._widget_layout = figure._layout_obj._props
