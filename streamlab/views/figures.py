@@ -232,21 +232,22 @@ def board(moments: Moments, paths: Iterable[Mapping[str, Any]], processors: Sequ
     layout = whole["layout"] | {"annotations": [], "margin": {"l": 8, "r": 8, "t": 60, "b": 8}, "hovermode": "x"}
     layout["legend"] = layout["legend"] | {"y": 1.1, "traceorder": "normal"}
     charts = (
-        ("Lines per second", throughput(moments), [0, 0.47], [0.58, 1]),
-        ("Latency of one value (p99)", latency(moments), [0.55, 1], [0.58, 1]),
-        ("Errors and retries (dotted) a second", problems(moments, since=since), [0, 0.47], [0, 0.42]),
+        ("Lines per second", throughput(moments), [0, 0.29]),
+        ("Latency of one value (p99)", latency(moments), [0.355, 0.645]),
+        ("Errors, retries (dotted) a second", problems(moments, since=since), [0.71, 1]),
     )
-    for at, (title, figure, across, up) in enumerate(charts, 1):
+    for at, (title, figure, across) in enumerate(charts, 1):
         number = "" if at == 1 else str(at)
         for trace in figure["data"]:
             group = {"legendgroup": trace["meta"]["processor"], "showlegend": at == 1}
             whole["data"].append(trace | group | {"xaxis": f"x{number}", "yaxis": f"y{number}"})
-        own = {"domain": across, "anchor": f"y{number}"} | ({} if at == 1 else {"matches": "x"})
+        short = {"tickangle": 0, "nticks": 4, "tickformat": "%H:%M:%S"}
+        own = short | {"domain": across, "anchor": f"y{number}"} | ({} if at == 1 else {"matches": "x"})
         layout[f"xaxis{number}"] = figure["layout"]["xaxis"] | own
-        layout[f"yaxis{number}"] = figure["layout"]["yaxis"] | {"domain": up, "anchor": f"x{number}"}
-        layout["annotations"].append(_heading(title, across[0], up[1]))
-    whole["data"].append(flow_trace(paths, processors) | {"domain": {"x": [0.55, 1], "y": [0, 0.4]}})
-    layout["annotations"].append(_heading("Where lines go", 0.55, 0.42))
+        layout[f"yaxis{number}"] = figure["layout"]["yaxis"] | {"domain": [0.55, 1], "anchor": f"x{number}"}
+        layout["annotations"].append(_heading(title, across[0], 1))
+    whole["data"].append(flow_trace(paths, processors) | {"domain": {"x": [0, 1], "y": [0, 0.38]}})
+    layout["annotations"].append(_heading("Where lines go", 0, 0.4))
     return whole | {"layout": layout}
 
 

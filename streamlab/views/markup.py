@@ -37,7 +37,7 @@ STYLE = """<style>
 .streamlab .bar{display:flex;height:5px;border-radius:3px;overflow:hidden;background:rgba(127,127,127,.2);margin:.2em 0 .6em}
 .streamlab details{border-top:1px solid rgba(127,127,127,.28);padding:.35em 0}
 .streamlab summary{cursor:pointer;font-weight:600}
-.streamlab .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:.4em 1.4em}
+.streamlab .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,280px),1fr));gap:.4em 1.4em}
 .streamlab h4{margin:.4em 0 .1em;font-size:13px}
 .streamlab table{border-collapse:collapse;margin:.3em 0;font-size:12px;border:0}
 .streamlab .wide{overflow-x:auto}
@@ -58,6 +58,8 @@ LEDGER = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettere
 _FATES = dict(zip(LEDGER[2:], ("emitted", "filtered", "absorbed", "dead_letter", "in_flight"), strict=True))
 #: Letters of one value, and of one in a table of many, and rows of a table, at most; words of a value beyond which its changes are not marked.
 LONG, SHORT, ROWS, WORDS = 1_000, 72, 10, 400
+#: Pixels of a chart, and of the flow.
+CHART, FLOW = (380, 210), (1180, 260)
 
 
 def page(*parts: str, kind: str = "") -> str:
@@ -144,12 +146,12 @@ def charts(overview: Mapping[str, Any], moments: figures.Moments) -> str:
     names = list(overview["stats"]["processors"])
     pictures = (
         ("Lines per second", figures.throughput(moments)),
-        ("Latency of one value", figures.latency(moments)),
-        ("Errors and retries", figures.problems(moments)),
-        ("Where lines go", figures.flow(overview["paths"], names)),
+        ("Latency of one value (p99)", figures.latency(moments)),
+        ("Errors and retries a second", figures.problems(moments)),
     )
-    cards = "".join(f"<div><h4>{title}</h4>{still(figure)}</div>" for title, figure in pictures)
-    return f'<div class="charts">{cards}</div>'
+    cards = "".join(f"<div><h4>{title}</h4>{still(figure, *CHART)}</div>" for title, figure in pictures)
+    flow = still(figures.flow(overview["paths"], names), *FLOW)
+    return f'<div class="charts">{cards}</div><h4>Where lines go</h4>{flow}'
 
 
 def metrics(processors: Mapping[str, Mapping[str, Any]]) -> str:

@@ -273,11 +273,10 @@ def _ribbons(
     for origin, target, value, colour in sorted(links, key=lambda link: (tops[link[0]], tops[link[1]])):
         thick = value * per
         x, to = left[origin] + THICK, left[target]
-        y, to_y = out[origin] + thick / 2, into[target] + thick / 2
+        y, to_y = out[origin], into[target]
         out[origin], into[target] = out[origin] + thick, into[target] + thick
-        half = (x + to) / 2
-        parts.append(
-            f'<path d="M{x:.1f} {y:.1f}C{half:.1f} {y:.1f} {half:.1f} {to_y:.1f} {to:.1f} {to_y:.1f}" fill="none"'
-            f' stroke="{colour}" stroke-width="{max(thick, 1.0):.1f}"><title>{value:,}</title></path>'
-        )
+        half, thick = (x + to) / 2, max(thick, 1.0)
+        upper = f"M{x:.1f} {y:.1f}C{half:.1f} {y:.1f} {half:.1f} {to_y:.1f} {to:.1f} {to_y:.1f}"
+        lower = f"V{to_y + thick:.1f}C{half:.1f} {to_y + thick:.1f} {half:.1f} {y + thick:.1f} {x:.1f} {y + thick:.1f}z"
+        parts.append(f'<path d="{upper}{lower}" fill="{colour}"><title>{value:,}</title></path>')
     return parts

@@ -1,7 +1,7 @@
 """The live view of a run: its ledger, graph, charts, latest traces and errors, and the buttons to hold it.
 
 One thread owns the widgets once they are there: it looks at the run, at most four times a second, and ends with it. Callbacks of
-buttons only ask things of the run, which any thread may, and wake the thread.
+buttons only ask things of the run, which any thread may, and wake the thread; so does a browser that opens the view anew.
 
 Beside the widgets, a second output keeps a still picture of the run. It is hidden where the widgets are; where they are gone
 (the kernel was restarted, the notebook is opened anew, or was made a page) it is what is left to see.
@@ -10,6 +10,7 @@ Beside the widgets, a second output keeps a still picture of the run. It is hidd
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 import weakref
@@ -28,13 +29,19 @@ from streamlab.views import figures, markup, notebook
 from streamlab.views.diagram import escaped
 
 #: Seconds between two looks at the run; and how many times longer than a look the pause after it is, at least, so that looking
-#: never costs more than a few per cent of the run.
-PERIOD, REST = 0.25, 25.0
+#: costs a busy run no more than a few per cent.
+PERIOD, REST = 0.25, 10.0
+#: Seconds after which a thread that computes lets another one go on, while a view follows a run. By Python's own 5 ms, a cell
+#: that is run beside a busy run would wait that long a dozen times.
+SWITCH_SECONDS = 0.001
 #: Points of all lines in the charts together, at most; and moments, at most.
 POINTS, MOMENTS = 4_800, 600
 #: Seconds between two still pictures: first, and at last; each is twice as long as the one before.
 FIRST_PICTURE, LAST_PICTURE = 1.0, 60.0
-#: Ticks that may fail one after the other before the view gives up; still pictures of one view that are kept up to date.
+#: Looks after a browser has opened the view in which the charts are drawn whether there is news or not: until then plotly may
+#: have taken a width before it had one, and has what the charts were made with, not what they are now.
+SETTLING = 8
+#: Looks that may fail one after the other before the view gives up; still pictures of one view that are kept up to date.
 TRIES, PICTURES = 5, 8
 
 #: In JupyterLab the picture is not shown after its widgets; and where they are gone, what says so is not shown before it.
@@ -64,9 +71,12 @@ class View:
     def __init__(self, run: Run) -> None:
         self._run = weakref.ref(run)
         self._awake = threading.Event()
+        self._lock = threading.Lock()
+        self._following = False
+        self._settling = 0
         self._pictures: list[DisplayHandle] = []
         self._shown: dict[str, Any] = {}
-        self._ticks = -1
+        self._ticks, self._drawn = -1, 0
         self._head, self._graph, self._latest, self._said = (ipywidgets.HTML() for _ in range(4))
         self._progress = ipywidgets.FloatProgress(max=1.0, layout={"width": "16em"})
         self._progress.style.bar_color = figures.COLOURS[2]
@@ -82,9 +92,9 @@ class View:
         style = ipywidgets.HTML(markup.STYLE, layout={"display": "none"})
         self._box = ipywidgets.VBox([style, self._head, tools, self._graph, self._figure, self._latest])
         self._box.add_class("streamlab-live")
-        self._tick(run)
-        if run.state not in ENDED:
-            threading.Thread(target=self._follow, args=(run,), name="streamlab-view", daemon=True).start()
+        self._look(run)
+        self._figure.observe(self._opened, "_view_count")
+        self._wake()
 
     def show(self) -> None:
         """Display it, and the picture that stays."""
@@ -110,7 +120,7 @@ class View:
                 return
             with contextlib.suppress(StreamlabError):  # it has ended meanwhile, as will be shown
                 ask(run)
-            self._awake.set()
+            self._wake()
 
         button.on_click(clicked)
         return button
@@ -127,17 +137,38 @@ class View:
     def _say(self, text: str) -> None:
         self._said.value = markup.piece(text)
 
+    def _opened(self, change: Any) -> None:
+        """Note that a browser has opened the view, or closed it."""
+        if (change.new or 0) > (change.old or 0):
+            self._settling = SETTLING
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let the thread look now; start it if there is none and something to look at."""
+        run = self._run()
+        with self._lock:
+            if not self._following and run is not None and (self._settling or run.state not in ENDED):
+                self._following = True
+                threading.Thread(target=self._follow, args=(run,), name="streamlab-view", daemon=True).start()
+        self._awake.set()
+
     # The thread
 
     def _follow(self, run: Run) -> None:
         """Keep the widgets up to date until the run has ended."""
+        with _nimble:
+            self._look_on(run)
+        with contextlib.suppress(Exception):  # the kernel may be ending
+            self._draw_pictures(run)
+
+    def _look_on(self, run: Run) -> None:
         failed, pause = 0, FIRST_PICTURE
         next_picture = time.monotonic() + pause
         while True:
             ended = run.state in ENDED  # before the look: it then sees the last of it
-            began = time.thread_time()
+            began = time.monotonic()
             try:
-                self._tick(run)
+                self._look(run)
                 if time.monotonic() >= next_picture and not ended:
                     self._draw_pictures(run)
                     pause = min(2 * pause, LAST_PICTURE)
@@ -147,29 +178,31 @@ class View:
                 failed += 1
                 self._head.value = markup.piece(f'<div class="bad">The view failed: {escaped(repr(error))}</div>')
                 self._shown.clear()
-            if ended or failed == TRIES:
-                break
-            self._awake.wait(max(PERIOD, REST * (time.thread_time() - began)))
+            with self._lock:
+                self._settling = max(self._settling - 1, 0)
+                if failed == TRIES or (ended and not self._settling):
+                    self._following = False
+                    break
+            self._awake.wait(max(PERIOD, REST * (time.monotonic() - began)))
             self._awake.clear()
-        with contextlib.suppress(Exception):  # the kernel may be ending
-            self._draw_pictures(run)
-            self._pictures = []
 
-    def _tick(self, run: Run) -> None:
+    def _look(self, run: Run) -> None:
         """Show what is new."""
         overview = run.overview()
         state = overview["stats"]["state"]
         self._set(self._head, "value", markup.piece(markup.head(overview)))
-        self._set(self._graph, "value", markup.piece(markup.graph(overview)))
         for name, button in self._buttons.items():
             usable = {"pause": state in ("starting", "running"), "resume": state == "paused", "stop": state not in ENDED}
             self._set(button, "disabled", not usable.get(name, True))
         progress = run.progress
         self._set(self._progress.layout, "display", "none" if progress is None else "")
         self._set(self._progress, "value", progress or 0.0)
-        if overview["ticks"] == self._ticks and state not in ENDED:
+        if self._settling == SETTLING:
+            self._shown.pop("traces", None)
+        if overview["ticks"] == self._ticks and state not in ENDED and not self._settling:
             return
         self._ticks = overview["ticks"]
+        self._set(self._graph, "value", markup.piece(markup.graph(overview)))
         rows = run.latest_traces(notebook.ROWS), run.latest_errors(notebook.ROWS)
         self._set(self._latest, "value", markup.piece(markup.latest(overview, *rows)))
         self._draw(run, overview, last=state in ENDED)
@@ -184,16 +217,17 @@ class View:
     def _draw(self, run: Run, overview: Any, *, last: bool) -> None:
         """Bring the charts up to date, in one message."""
         figure, board = self._figure, _board(run, overview)
-        if [_identity(trace) for trace in board["data"]] != self._shown.get("traces"):
-            self._shown["traces"] = [_identity(trace) for trace in board["data"]]
-            with figure.batch_update():
-                figure.data = []
-                figure.add_traces(board["data"])
-                figure.layout.update(board["layout"])
-        else:
-            with figure.batch_update():
-                for shown, trace in zip(figure.data, board["data"], strict=True):
-                    shown.update({name: trace[name] for name in ("x", "y", "mode", "node", "link") if name in trace})
+        traces = [_identity(trace) for trace in board["data"]]
+        if traces != self._shown.get("traces"):
+            self._shown["traces"] = traces
+            figure.data = []
+            figure.add_traces(board["data"])
+        self._drawn += 1
+        with figure.batch_update():
+            for shown, trace in zip(figure.data, board["data"], strict=True):
+                shown.update({name: trace[name] for name in ("x", "y", "mode", "node", "link") if name in trace})
+            figure.layout.xaxis = board["layout"]["xaxis"]
+            figure.layout.meta = self._drawn  # a change of the layout: plotly then looks how wide it is
         if last:
             _keep(figure)
 
@@ -201,6 +235,31 @@ class View:
         picture = _still(run)
         for handle in self._pictures:
             handle.update(picture, raw=True)
+
+
+class _Nimble:
+    """Lets threads take turns more often, while it is entered, by however many."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entered = 0
+        self._usual = 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._entered += 1
+            if self._entered == 1:
+                self._usual = sys.getswitchinterval()
+                sys.setswitchinterval(min(SWITCH_SECONDS, self._usual))
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._entered -= 1
+            if not self._entered:
+                sys.setswitchinterval(self._usual)
+
+
+_nimble = _Nimble()
 
 
 def _still(run: Run) -> dict[str, str]:
@@ -220,7 +279,7 @@ def _board(run: Run, overview: Any) -> dict[str, Any]:
     board = figures.board(moments, overview["paths"], processors, since=ticks - len(moments))
     for trace in board["data"]:
         if trace["type"] == "scatter":
-            trace["x"] = np.array(trace["x"], dtype="datetime64[ms]").astype("float64")  # on this machine's clock
+            # times stay text: plotly forgets that an axis is one of time when it gets numbers
             trace["y"] = np.array([np.nan if y is None else y for y in trace["y"]], dtype="float64")
     return board
 
