@@ -28,6 +28,14 @@ from streamlab.tables import export
 
 __version__ = "0.1.0"
 
+
+def load_ipython_extension(shell: object) -> None:
+    """Add ``%%streamlab`` and ``%streamlab`` to a notebook; what ``%load_ext streamlab`` does."""
+    from streamlab import magics
+
+    magics.load(shell)
+
+
 __all__ = [
     "EMIT",
     "DashboardError",

@@ -1,4 +1,4 @@
-"""The command line: ``streamlab [run] [SOURCE]...`` and ``streamlab validate PIPELINE...``.
+"""The command line: ``streamlab [run] [SOURCE]...``, ``streamlab validate PIPELINE...`` and ``streamlab lab``.
 
 Data goes to standard output, all else to standard error.
 """
@@ -18,6 +18,7 @@ from streamlab import __version__
 from streamlab.config import load_pipeline
 from streamlab.demo import LINES, demo
 from streamlab.errors import StreamlabError
+from streamlab.lab import notebooks, open_lab
 from streamlab.launch import Options
 from streamlab.segments import cut
 from streamlab.session import INTERRUPTED, READER_GONE, Address, Job, perform
@@ -218,6 +219,18 @@ def validate(pipeline: tuple[str, ...], mermaid: bool) -> int:
         if mermaid:
             click.echo(found.mermaid())
     return 2 if wrong else 0
+
+
+@commands.command(context_settings={"ignore_unknown_options": True})
+@click.argument("folder", default="streamlab-lab", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def lab(folder: Path, options: tuple[str, ...]) -> int:
+    """Open JupyterLab on streamlab's notebooks, in FOLDER.
+
+    The notebooks are copied there (by default to ./streamlab-lab) unless they are there already; in streamlab's own
+    repository they are opened where they are. OPTIONS are JupyterLab's, such as --no-browser.
+    """
+    return open_lab(notebooks(folder), options)
 
 
 def _several(count: int, what: str) -> str:

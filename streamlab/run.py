@@ -117,7 +117,7 @@ class Run:
         return self
 
     def __await__(self) -> Generator[Any, None, Run]:
-        """Wait for the end as ``await run``: in a notebook, buttons are answered meanwhile, as they are not during `wait`."""
+        """Wait for the end: in a notebook, ``await run`` lets buttons be answered meanwhile, as `wait` does not."""
         while self.state not in ENDED:
             yield from asyncio.sleep(AWAIT_SECONDS).__await__()
         return self.wait()
@@ -164,7 +164,7 @@ class Run:
         """
         if processor not in self.pipeline.processors:
             raise RunError(f"there is no processor {processor!r}{nearest(str(processor), self.pipeline.processors)}")
-        return self.metrics.loc[processor]
+        return self.metrics.T[processor]
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self.pipeline.processors)

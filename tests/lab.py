@@ -185,7 +185,9 @@ class Notebook:
 
     def restart_kernel(self) -> None:
         """Restart the kernel."""
-        self.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }")
+        self.page.evaluate(
+            "async () => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }"
+        )
         self.ready()
 
 

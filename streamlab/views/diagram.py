@@ -1,7 +1,7 @@
 """The graph as a picture: an SVG of some kilobytes, for HTML. Pure: a graph in, text out.
 
-It follows the page's theme: text is ``currentColor``, planes and rules are JupyterLab's own colours where it has them. It has no
-ids and no script, so that any number of them can be on one page, and all text in it is escaped.
+It follows the page's theme: text is ``currentColor``, planes and rules are JupyterLab's own colours where it has them. It
+has no ids and no script, so that any number of them can be on one page, and all text in it is escaped.
 """
 
 from __future__ import annotations
@@ -112,11 +112,12 @@ def _node(box: tuple[float, float, float, float], node: Mapping[str, Any], own: 
         texts += f'<rect x="{x:.1f}" y="{y + height - 4:.1f}" width="{width * share:.1f}" height="4" rx="2" fill="{own}"/>'
     if node.get("errors"):
         texts += _failed(x + width, y, node["errors"])
+    name = escaped(fitted(node["name"], 17 if counted else 21))
     return (
         f'<g class="node"><title>{escaped(_told(node))}</title>'
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="8" fill="{PLANE}" stroke="{RULE}"/>'
         f'<rect x="{x:.1f}" y="{y:.1f}" width="5" height="{height:.1f}" rx="2.5" fill="{own}"/>'
-        f'<text x="{x + 14:.1f}" y="{y + 22:.1f}" font-weight="600">{escaped(fitted(node["name"], 17 if counted else 21))}</text>'
+        f'<text x="{x + 14:.1f}" y="{y + 22:.1f}" font-weight="600">{name}</text>'
         f"{texts}</g>"
     )
 
@@ -147,7 +148,9 @@ def _told(node: Mapping[str, Any]) -> str:
     said = [f"{node['name']}: {node['kind']}, to {targets}, on error {node['on_error'].replace('_', ' ')}"]
     if "received" in node:
         fields = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettered", "in_flight", "errors", "retries")
-        said.append(", ".join(f"{field.replace('_', ' ')} {node[field]:,}" for field in fields if node[field]) or "nothing yet")
+        said.append(
+            ", ".join(f"{field.replace('_', ' ')} {node[field]:,}" for field in fields if node[field]) or "nothing yet"
+        )
         quantiles = ", ".join(f"p{percent} {micros(node[f'p{percent}_us'])}" for percent in (50, 95, 99))
         said.append(f"{node['time_s']:.3f} s; {quantiles} of {node['timed']:,} timed")
     return "\n".join(said)

@@ -213,7 +213,12 @@ def timeline(lines: Iterable[tuple[int, Sequence[Mapping[str, Any]]]], processor
     figure = _figure(data, "")
     rows = sorted(spent, key=lambda row: -spent[row])
     figure["layout"]["xaxis"] = figure["layout"]["yaxis"] | {"title": {"text": "µs"}, "rangemode": "tozero"}
-    figure["layout"]["yaxis"] = {"categoryorder": "array", "categoryarray": rows, "autorange": "reversed", "automargin": True}
+    figure["layout"]["yaxis"] = {
+        "categoryorder": "array",
+        "categoryarray": rows,
+        "autorange": "reversed",
+        "automargin": True,
+    }
     return figure | {"layout": figure["layout"] | {"barmode": "overlay", "hovermode": "closest", "bargap": 0.3}}
 
 

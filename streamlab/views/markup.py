@@ -1,7 +1,7 @@
 """Runs, pipelines and lines as HTML, for notebooks and pages made of them. Pure: plain data in, text out.
 
-Nothing in it runs and nothing is loaded; all text is escaped. Colours are the page's own, JupyterLab's light and dark among them.
-Without its style (some viewers take that, and the pictures, away) what is left are tables that say the same.
+Nothing in it runs and nothing is loaded; all text is escaped. Where a viewer takes away its style and its pictures, what is
+left are tables that say the same.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 from streamlab.story import LineTrace, ended
@@ -20,43 +21,11 @@ from streamlab.views.diagram import diagram, escaped, fitted
 from streamlab.views.numbers import clock, compact, micros, percent, short
 from streamlab.views.stills import still
 
-STYLE = """<style>
-.streamlab{--own:#0f766e;font:13px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;max-width:1200px;
- font-variant-numeric:tabular-nums;color:var(--jp-content-font-color1,inherit)}
-.streamlab .row{display:flex;flex-wrap:wrap;gap:.3em 1.1em;align-items:center;margin:.35em 0}
-.streamlab .name{font-size:16px;font-weight:650;overflow-wrap:anywhere}
-.streamlab .state{border-radius:9px;padding:.05em .7em;font-weight:600;color:#0a7a52;background:rgba(16,185,129,.18)}
-.streamlab .state.failed{color:#e5484d;background:rgba(239,68,68,.16)}
-.streamlab .state.paused,.streamlab .state.stopped,.streamlab .state.draining{color:#b7791f;background:rgba(245,158,11,.18)}
-[data-jp-theme-light="false"] .streamlab .state.finished,[data-jp-theme-light="false"] .streamlab .state.running{color:#4ade9f}
-.streamlab .faint{opacity:.65}
-.streamlab .bad{color:#e5484d}
-.streamlab .sum{gap:.2em 1em;margin:.5em 0 .4em}
-.streamlab .sum b{display:block;font-size:18px;line-height:1.2}
-.streamlab .sum i{display:inline-block;width:.6em;height:.6em;border-radius:2px;margin-right:.35em}
-.streamlab .bar{display:flex;height:5px;border-radius:3px;overflow:hidden;background:rgba(127,127,127,.2);margin:.2em 0 .6em}
-.streamlab details{border-top:1px solid rgba(127,127,127,.28);padding:.35em 0}
-.streamlab summary{cursor:pointer;font-weight:600}
-.streamlab .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,280px),1fr));gap:.4em 1.4em}
-.streamlab h4{margin:.4em 0 .1em;font-size:13px}
-.streamlab table{border-collapse:collapse;margin:.3em 0;font-size:12px;border:0}
-.streamlab .wide{overflow-x:auto}
-.streamlab th,.streamlab td{padding:.2em .8em .2em 0;text-align:left!important;vertical-align:top;border:0;background:none;max-width:44em}
-.streamlab tr{background:none!important;border-bottom:1px solid rgba(127,127,127,.18)!important}
-.streamlab td.n,.streamlab th.n{text-align:right!important}
-.streamlab .one td{white-space:nowrap;overflow:hidden;text-overflow:ellipsis;max-width:36em}
-.streamlab .one code{white-space:pre}
-.streamlab code,.streamlab pre{font:12px/1.45 ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;color:inherit;
- background:none!important;padding:0!important;margin:0;white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate}
-.streamlab mark{background:rgba(16,185,129,.28);color:inherit;border-radius:2px}
-.streamlab s{background:rgba(239,68,68,.18);border-radius:2px}
-.streamlab .own{border-left:4px solid var(--own);padding-left:.5em;font-weight:600;white-space:nowrap}
-.streamlab .share{display:inline-block;height:5px;border-radius:3px;background:var(--own);vertical-align:middle;margin-left:.5em}
-</style>"""
+STYLE = f"<style>{resources.files(__package__).joinpath('markup.css').read_text(encoding='utf-8')}</style>"
 
 LEDGER = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettered", "in_flight")
 _FATES = dict(zip(LEDGER[2:], ("emitted", "filtered", "absorbed", "dead_letter", "in_flight"), strict=True))
-#: Letters of one value, and of one in a table of many, and rows of a table, at most; words of a value beyond which its changes are not marked.
+#: Letters of one value, and of one in a table of many; rows of a table; words of a value whose changes are marked. At most.
 LONG, SHORT, ROWS, WORDS = 1_000, 72, 10, 400
 #: Pixels of a chart, and of the flow.
 CHART, FLOW = (380, 210), (1180, 260)
@@ -77,9 +46,10 @@ def piece(*parts: str, kind: str = "") -> str:
 
 def pipeline(description: Mapping[str, Any]) -> str:
     """Return a pipeline, as `streamlab.Pipeline.describe` gives it: its name and its graph."""
-    several = f"{len(description['nodes'])} processor{'s' if len(description['nodes']) != 1 else ''}"
-    head = f'<div class="row"><span class="name">{escaped(description["pipeline"])}</span><span class="faint">{several}</span></div>'
-    return page(head, folded("Graph", diagram(description)))
+    count = len(description["nodes"])
+    several = f'<span class="faint">{count} processor{"" if count == 1 else "s"}</span>'
+    name = f'<span class="name">{escaped(description["pipeline"])}</span>'
+    return page(f'<div class="row">{name}{several}</div>', folded("Graph", diagram(description)))
 
 
 # A run
@@ -262,8 +232,6 @@ def _hop(row: Mapping[str, Any], own: str, most: float) -> tuple[str, ...]:
 
 def _out(before: Any, out: Mapping[str, Any]) -> str:
     """Return where a value went, and what it is now, with what is new marked."""
-    from streamlab.story import ended
-
     to = escaped(str(out["to"]).replace("_", " "))
     if ended(out):
         return f'<span class="faint">{to}</span>'
@@ -291,7 +259,9 @@ def _fields(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> str:
     for name, item in after.items():
         text, key = _cut(_text(item), 200), escaped(str(name))
         same = name in before and _text(before[name]) == _text(item)
-        parts.append(f"{key}: {text}" if same else f"{key}: <mark>{text}</mark>" if name in before else f"<mark>{key}: {text}</mark>")
+        parts.append(
+            f"{key}: {text}" if same else f"{key}: <mark>{text}</mark>" if name in before else f"<mark>{key}: {text}</mark>"
+        )
     parts += [f"<s>{escaped(str(name))}</s>" for name in before if name not in after]
     return f"{{{', '.join(parts)}}}"
 
@@ -324,9 +294,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[
     numbers = set(numbers)
     side = ['class="n"' if at in numbers else "" for at in range(len(head))]
     heads = "".join(f"<th {side[at]}>{name.replace('_', ' ')}</th>" for at, name in enumerate(head))
-    body = "".join(
-        f"<tr>{''.join(f'<td {side[at]}>{cell}</td>' for at, cell in enumerate(row))}</tr>" for row in rows
-    )
+    body = "".join(f"<tr>{''.join(f'<td {side[at]}>{cell}</td>' for at, cell in enumerate(row))}</tr>" for row in rows)
     return f'<div class="wide {kind}"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
 
 

@@ -1,7 +1,7 @@
 """Charts as still pictures: a plotly figure in, an SVG of some kilobytes out. Pure, and without plotly.
 
-For where no script runs: a saved notebook, a page that was made of it, a mail. It draws what `streamlab.views.figures` makes:
-lines over time, bars from left to right, Sankey diagrams; on planes of any colour, as the figures do.
+For where no script runs: a saved notebook, a page made of it, a mail. It draws what `streamlab.views.figures` makes: lines
+over time, bars from left to right, Sankey diagrams; on planes of any colour, as the figures do.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def _legend(data: Sequence[Mapping[str, Any]], width: float) -> tuple[list[str],
         dash = ' stroke-dasharray="2 3"' if line.get("dash") == "dot" else ""
         colour = line.get("color") or trace["marker"]["color"]
         parts.append(
-            f'<path d="M{x:.0f} {y - 4:.0f}h16" stroke="{colour}" stroke-width="2.4"{dash} opacity="{trace.get("opacity", 1)}"/>'
+            f'<path d="M{x:.0f} {y - 4:.0f}h16" stroke="{colour}" stroke-width="2.4"{dash}'
+            f' opacity="{trace.get("opacity", 1)}"/>'
         )
         parts.append(_text(x + 20, y, _shown(name, 24), more='fill="currentColor" opacity=".8"'))
         x += room
@@ -95,9 +96,7 @@ Box = tuple[float, float, float, float]
 
 def _lines(data: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], box: Box) -> list[str]:
     times = {text: datetime.fromisoformat(text).timestamp() for trace in data for text in trace["x"]}
-    points = [
-        [(times[x], float(y)) for x, y in zip(trace["x"], trace["y"], strict=True) if y is not None] for trace in data
-    ]
+    points = [[(times[x], float(y)) for x, y in zip(trace["x"], trace["y"], strict=True) if y is not None] for trace in data]
     values = [y for line in points for _, y in line]
     if not values:
         return [_nothing(box[2], box[3])]
@@ -145,7 +144,9 @@ def _times(first: float, last: float, across: Scale) -> list[tuple[float, str]]:
     return [(across(tick), datetime.fromtimestamp(tick).strftime(form)) for tick in ticks]
 
 
-def _frame(box: Box, ups: list[tuple[float, str]], acrosses: list[tuple[float, str]], layout: Mapping[str, Any]) -> list[str]:
+def _frame(
+    box: Box, ups: list[tuple[float, str]], acrosses: list[tuple[float, str]], layout: Mapping[str, Any]
+) -> list[str]:
     left, top, right, bottom = box
     parts = []
     for y, text in ups:

@@ -1,11 +1,9 @@
-"""Runs in a notebook: the live view, plots on demand, magics, and the notebooks to begin with.
+"""Runs in a notebook: the live view, and plots on demand.
 
-``live``    the live view of a run: widgets, and the one thread that keeps them up to date
-``plots``   plotly figures of a run, and the still pictures beside them
-``magics``  ``%%streamlab`` and ``%streamlab``
-``lab``     JupyterLab on the notebooks that come with streamlab
+``live``   the live view of a run: widgets, and the one thread that keeps them up to date
+``plots``  plotly figures of a run, and the still pictures beside them
 
-plotly, ipywidgets and IPython are imported here and nowhere else, and only when somebody looks.
+plotly and ipywidgets are imported here and nowhere else, and only when somebody looks.
 """
 
 from __future__ import annotations

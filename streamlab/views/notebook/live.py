@@ -1,7 +1,7 @@
 """The live view of a run: its ledger, graph, charts, latest traces and errors, and the buttons to hold it.
 
-One thread owns the widgets once they are there: it looks at the run, at most four times a second, and ends with it. Callbacks of
-buttons only ask things of the run, which any thread may, and wake the thread; so does a browser that opens the view anew.
+One thread owns the widgets once they are there: it looks at the run, at most four times a second, and ends with it. What
+buttons call only asks things of the run, which any thread may, and wakes the thread; so does a browser that opens the view.
 
 Beside the widgets, a second output keeps a still picture of the run. It is hidden where the widgets are; where they are gone
 (the kernel was restarted, the notebook is opened anew, or was made a page) it is what is left to see.
@@ -28,18 +28,18 @@ from streamlab.run import ENDED, Run
 from streamlab.views import figures, markup, notebook
 from streamlab.views.diagram import escaped
 
-#: Seconds between two looks at the run; and how many times longer than a look the pause after it is, at least, so that looking
-#: costs a busy run no more than a few per cent.
+#: Seconds between two looks at the run; and how many times longer than a look the pause after it is, at least, so that
+#: looking costs a busy run no more than a few per cent.
 PERIOD, REST = 0.25, 10.0
-#: Seconds after which a thread that computes lets another one go on, while a view follows a run. By Python's own 5 ms, a cell
-#: that is run beside a busy run would wait that long a dozen times.
+#: Seconds after which a thread that computes lets another one go on, while a view follows a run. By Python's own 5 ms, a
+#: cell that is run beside a busy run would wait that long a dozen times.
 SWITCH_SECONDS = 0.001
 #: Points of all lines in the charts together, at most; and moments, at most.
 POINTS, MOMENTS = 4_800, 600
 #: Seconds between two still pictures: first, and at last; each is twice as long as the one before.
 FIRST_PICTURE, LAST_PICTURE = 1.0, 60.0
-#: Looks after a browser has opened the view in which the charts are drawn whether there is news or not: until then plotly may
-#: have taken a width before it had one, and has what the charts were made with, not what they are now.
+#: Looks after a browser has opened the view in which the charts are drawn whether there is news or not: until then plotly
+#: may have taken a width before it had one, and has what the charts were made with, not what they are now.
 SETTLING = 8
 #: Looks that may fail one after the other before the view gives up; still pictures of one view that are kept up to date.
 TRIES, PICTURES = 5, 8

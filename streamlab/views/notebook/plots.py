@@ -74,7 +74,7 @@ class Plots:
         return _plain(figures.flow(self._run.overview()["paths"], self._processors))
 
     def timeline(self, line_no: int | None = None) -> go.Figure:
-        """Return where lines spent their time: each visit of the slowest twenty lines that are kept with hops, or of one line.
+        """Return where lines spent their time: visits of the slowest twenty lines that are kept with hops, or of one line.
 
         Raises:
             TraceError: the line is not kept; the message says why.

@@ -1,0 +1,128 @@
+"""The command line in a notebook: ``%load_ext streamlab``, then ``%%streamlab`` and ``%streamlab``."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+
+from streamlab.config import load_pipeline
+from streamlab.demo import demo
+from streamlab.errors import StreamlabError
+from streamlab.pipeline import Pipeline, nearest
+from streamlab.run import Run
+
+#: What ``--trace=MODE`` is to a run.
+MODES: dict[str | None, Any] = {None: False, "on": True, "all": "all", "hops": "hops"}
+
+_trace = argument("--trace", choices=["on", "all", "hops"], help="keep what happened to lines; alone, it is =on")
+_name = argument("--as", dest="name", metavar="NAME", help="the variable that the run is to be")
+
+
+def load(shell: InteractiveShell) -> None:
+    """Add the magics to a shell, and what completes their words."""
+    shell.register_magics(StreamlabMagics)
+    for word in ("%streamlab", "%%streamlab"):
+        shell.set_hook("complete_command", _complete, str_key=word)
+
+
+@magics_class
+class StreamlabMagics(Magics):
+    """``%%streamlab`` runs the lines of a cell, ``%streamlab`` files."""
+
+    @magic_arguments()
+    @argument("pipeline", nargs="?", help="a variable, MODULE:NAME, FILE.py[:NAME] or FILE.yaml; by default the demo")
+    @_trace
+    @_name
+    @no_var_expand
+    @cell_magic("streamlab")
+    def over_cell(self, line: str, cell: str) -> Run:
+        """Run the cell's lines through a pipeline, to the end; gives the run.
+
+        Example:
+            %%streamlab logs --trace
+            info: system booted
+            warn: disk space low
+        """
+        asked = self._asked(StreamlabMagics.over_cell, line)
+        pipeline = self._pipeline(asked.pipeline)
+        try:
+            return self._named(asked, pipeline.run(cell.removesuffix("\n").split("\n"), trace=MODES[asked.trace]))
+        except StreamlabError as error:
+            raise UsageError(str(error)) from None
+
+    @magic_arguments()
+    @argument("source", nargs="+", help="files, globs or folders, compressed or not")
+    @argument("--pipeline", help="a variable, MODULE:NAME, FILE.py[:NAME] or FILE.yaml; by default the demo")
+    @argument("--output", metavar="FILE", help="write the output to a new file; without it the last 10,000 outputs are kept")
+    @_trace
+    @_name
+    @line_magic("streamlab")
+    def over_files(self, line: str) -> Run:
+        """Start a pipeline over files, and give the live run at once.
+
+        Example:
+            %streamlab /var/log/app.log --pipeline logs --trace --as live
+        """
+        asked = self._asked(StreamlabMagics.over_files, line)
+        pipeline = self._pipeline(asked.pipeline)
+        source: Any = asked.source[0] if len(asked.source) == 1 else [Path(name) for name in asked.source]
+        try:
+            return self._named(asked, pipeline.start(source, trace=MODES[asked.trace], output=asked.output))
+        except StreamlabError as error:
+            raise UsageError(str(error)) from None
+
+    def _asked(self, magic: Any, line: str) -> Namespace:
+        """Return the words of a line, by what they are; ``--trace`` may stand alone."""
+        words = line.split(" ")
+        asked: Namespace = parse_argstring(magic, " ".join("--trace=on" if word == "--trace" else word for word in words))
+        if asked.name is not None and not asked.name.isidentifier():
+            raise UsageError(f"--as {asked.name}: a variable cannot be named so")
+        return asked
+
+    def _named(self, asked: Namespace, run: Run) -> Run:
+        if asked.name is not None:
+            self.shell.push({asked.name: run})
+        return run
+
+    def _pipeline(self, where: str | None) -> Pipeline:
+        """Return the pipeline that a word means: a variable's, or where one is to be loaded from."""
+        if where is None:
+            return demo
+        variables: Mapping[str, Any] = self.shell.user_ns
+        found = variables.get(where)
+        if isinstance(found, Pipeline):
+            return found
+        if found is not None:
+            raise UsageError(f"{where} is a {type(found).__name__}, not a streamlab.Pipeline")
+        if where.isidentifier():
+            known = _pipelines(variables)
+            raise UsageError(f"there is no pipeline {where!r}{nearest(where, known) if known else ' here'}")
+        try:
+            return load_pipeline(where)
+        except StreamlabError as error:
+            raise UsageError(str(error)) from None
+
+
+def _pipelines(variables: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in variables.items() if isinstance(value, Pipeline) and not name.startswith("_")]
+
+
+def _complete(shell: InteractiveShell, event: Any) -> list[str]:
+    """Return the words that may come next: pipelines of this notebook, files, options."""
+    word = event.symbol
+    before = event.text_until_cursor.split()
+    of_cell = before[0] == "%%streamlab"
+    if word.startswith("-"):
+        return ["--trace", "--as"] if of_cell else ["--trace", "--as", "--pipeline", "--output"]
+    if of_cell or before[-1 if not word else -2] == "--pipeline":
+        return _pipelines(shell.user_ns)
+    return [
+        f"{path}/" if path.is_dir() else str(path) for path in sorted(Path().glob(f"{word}*")) if word or path.name[0] != "."
+    ]
