@@ -26,17 +26,17 @@ ROWS = 10
 
 
 def show(run: Run) -> None:
-    """Display a run where IPython can: live, with widgets, in a kernel; else as a still picture, or in one line."""
+    """Display a run where IPython can: in a kernel as a still picture and, with widgets, live; else in one line."""
     if not _in_kernel():
         print(repr(run))
-    elif all(importlib.util.find_spec(name) for name in NEEDED):
-        from streamlab.views.notebook.live import view_of
+        return
+    from IPython.display import display
 
-        view_of(run).show()
-    else:
-        from IPython.display import display
+    still = display({"text/html": picture(run), "text/plain": repr(run)}, raw=True, display_id=True)
+    if all(importlib.util.find_spec(name) for name in NEEDED):
+        from streamlab.views.notebook.live import view_of  # takes a while the first time; there is the picture
 
-        display({"text/html": picture(run), "text/plain": repr(run)}, raw=True)
+        view_of(run).show(still)
 
 
 def picture(run: Run) -> str:

@@ -3,8 +3,8 @@
 One thread owns the widgets once they are there: it looks at the run, at most four times a second, and ends with it. What
 buttons call only asks things of the run, which any thread may, and wakes the thread; so does a browser that opens the view.
 
-Beside the widgets, a second output keeps a still picture of the run. It is hidden where the widgets are; where they are gone
-(the kernel was restarted, the notebook is opened anew, or was made a page) it is what is left to see.
+Before the widgets comes a still picture of the run. It is hidden where the widgets are; where they are not yet, or are gone
+(the kernel was restarted, the notebook is opened anew, or was made a page) it is what there is to see.
 """
 
 from __future__ import annotations
@@ -44,11 +44,6 @@ SETTLING = 8
 #: Looks that may fail one after the other before the view gives up; still pictures of one view that are kept up to date.
 TRIES, PICTURES = 5, 8
 
-#: In JupyterLab the picture is not shown after its widgets; and where they are gone, what says so is not shown before it.
-HIDDEN = """<style>
-.jp-OutputArea-child:has(.streamlab-live) + .jp-OutputArea-child:has(.streamlab-picture),
-.jp-OutputArea-child:has(+ .jp-OutputArea-child .streamlab-picture) > .jupyter-widgets:not(:has(*)) { display: none }
-</style>"""
 
 _views: weakref.WeakKeyDictionary[Run, View] = weakref.WeakKeyDictionary()
 
@@ -96,17 +91,12 @@ class View:
         self._figure.observe(self._opened, "_view_count")
         self._wake()
 
-    def show(self) -> None:
-        """Display it, and the picture that stays."""
-        run = self._run()
-        if run is None:
-            return
+    def show(self, picture: DisplayHandle) -> None:
+        """Display it, after a picture that it is to keep up to date."""
         widget = {"model_id": self._box.model_id, "version_major": 2, "version_minor": 0}
-        live = {"application/vnd.jupyter.widget-view+json": widget, "text/html": "<span></span>", "text/plain": repr(run)}
-        display(live, raw=True)
-        handle = display(_still(run), raw=True, display_id=True)
-        if handle is not None and run.state not in ENDED:
-            self._pictures = [*self._pictures, handle][-PICTURES:]
+        nothing = {"text/html": "<span></span>", "text/plain": ""}  # where there are no widgets
+        display({"application/vnd.jupyter.widget-view+json": widget} | nothing, raw=True)
+        self._pictures = [*self._pictures, picture][-PICTURES:]
 
     # Buttons
 
@@ -155,7 +145,7 @@ class View:
     # The thread
 
     def _follow(self, run: Run) -> None:
-        """Keep the widgets up to date until the run has ended."""
+        """Keep the widgets up to date until the run has ended, and leave a picture of that."""
         with _nimble:
             self._look_on(run)
         with contextlib.suppress(Exception):  # the kernel may be ending
@@ -232,9 +222,9 @@ class View:
             _keep(figure)
 
     def _draw_pictures(self, run: Run) -> None:
-        picture = _still(run)
-        for handle in self._pictures:
-            handle.update(picture, raw=True)
+        still = {"text/html": notebook.picture(run), "text/plain": repr(run)}
+        for picture in self._pictures:
+            picture.update(still, raw=True)
 
 
 class _Nimble:
@@ -260,10 +250,6 @@ class _Nimble:
 
 
 _nimble = _Nimble()
-
-
-def _still(run: Run) -> dict[str, str]:
-    return {"text/html": HIDDEN + notebook.picture(run), "text/plain": ""}
 
 
 def _prepared(run: Run) -> dict[str, Any]:
