@@ -14,11 +14,12 @@ run: $(READY)  ## run the demo, with its dashboard
 test: $(READY) browser  ## run the tests and the examples in the docstrings
 	$(BIN)/python -m pytest
 
-check: $(READY)  ## style, types, layers
+check: $(READY)  ## style, types, layers, notebooks without outputs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 browser:  # the tests of the dashboard's page want a Chromium; without one they are skipped, and say so
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
