@@ -46,6 +46,8 @@ Examples:
 
 #: Formats of ``--export-traces``, known before a long run rather than after it.
 TRACE_FILES = (".csv", ".jsonl", ".ndjson", ".parquet")
+#: Where notebooks are copied to.
+LAB_FOLDER = "streamlab-lab"
 #: What ``--trace=MODE`` is to a run.
 MODES: dict[str, Any] = {"on": True, "all": "all", "hops": "hops"}
 
@@ -75,6 +77,16 @@ class OptionalMode(click.Command):
         """Write the mode out."""
         end = args.index("--") if "--" in args else len(args)
         args = ["--trace=on" if arg == "--trace" and at < end else arg for at, arg in enumerate(args)]
+        return super().parse_args(ctx, args)
+
+
+class OptionalFolder(click.Command):
+    """A command whose folder may be left out before options that are another program's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write the folder out."""
+        if args and args[0].startswith("-"):
+            args = [LAB_FOLDER, *args]
         return super().parse_args(ctx, args)
 
 
@@ -221,8 +233,8 @@ def validate(pipeline: tuple[str, ...], mermaid: bool) -> int:
     return 2 if wrong else 0
 
 
-@commands.command(context_settings={"ignore_unknown_options": True})
-@click.argument("folder", default="streamlab-lab", type=click.Path(file_okay=False, path_type=Path))
+@commands.command(cls=OptionalFolder, context_settings={"ignore_unknown_options": True})
+@click.argument("folder", default=LAB_FOLDER, type=click.Path(file_okay=False, path_type=Path))
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def lab(folder: Path, options: tuple[str, ...]) -> int:
     """Open JupyterLab on streamlab's notebooks, in FOLDER.

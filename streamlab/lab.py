@@ -40,10 +40,15 @@ def notebooks(folder: Path) -> Path:
 
 def _installed() -> Iterator[tuple[str, Path]]:
     """Yield the notebooks and their data: the path as it is to be, and where the file is."""
-    for file in metadata.files("streamlab") or ():
+    try:
+        files = metadata.files("streamlab") or ()
+    except metadata.PackageNotFoundError:  # it is a folder on the path
+        return
+    for file in files:
         _, shared, name = file.as_posix().partition(SHARED)
-        if shared and name.split("/")[0] in FOLDERS:
-            yield name, Path(str(file.locate()))
+        origin = Path(str(file.locate()))
+        if shared and name.split("/")[0] in FOLDERS and origin.exists():  # pip install --target puts it elsewhere
+            yield name, origin
 
 
 def _copy(origin: Path, target: Path) -> Path:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from argparse import Namespace
 from collections.abc import Mapping
+from glob import escape, glob
+from itertools import pairwise
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
+from IPython.core.completer import has_open_quotes, protect_filename
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 
 from streamlab.config import load_pipeline
 from streamlab.demo import demo
@@ -80,9 +86,14 @@ class StreamlabMagics(Magics):
 
     def _asked(self, magic: Any, line: str) -> Namespace:
         """Return the words of a line, by what they are; ``--trace`` may stand alone."""
-        words = line.split(" ")
-        asked: Namespace = parse_argstring(magic, " ".join("--trace=on" if word == "--trace" else word for word in words))
-        if asked.name is not None and not asked.name.isidentifier():
+        words = _words(line)
+        for before, word in pairwise(words):
+            if before == "--trace" and word in MODES and word not in self.shell.user_ns and not os.path.exists(word):
+                raise UsageError(f"the mode of traces is written --trace={word}")
+        words = ["--trace=on" if word == "--trace" else word for word in words]
+        parse = magic.parser.parse_args if "--" in words else magic.parser.parse_intermixed_args  # which does not know it
+        asked: Namespace = parse(words)
+        if asked.name is not None and (not asked.name.isidentifier() or iskeyword(asked.name)):
             raise UsageError(f"--as {asked.name}: a variable cannot be named so")
         return asked
 
@@ -99,7 +110,7 @@ class StreamlabMagics(Magics):
         found = variables.get(where)
         if isinstance(found, Pipeline):
             return found
-        if found is not None:
+        if where in variables:
             raise UsageError(f"{where} is a {type(found).__name__}, not a streamlab.Pipeline")
         if where.isidentifier():
             known = _pipelines(variables)
@@ -110,6 +121,18 @@ class StreamlabMagics(Magics):
             raise UsageError(str(error)) from None
 
 
+def _words(line: str) -> list[str]:
+    """Return the words of a line, as a shell takes them apart."""
+    words = shlex.shlex(line, posix=True)
+    words.whitespace_split, words.commenters = True, ""
+    if os.name == "nt":
+        words.escape = ""  # there, it is part of a path
+    try:
+        return list(words)
+    except ValueError as error:
+        raise UsageError(f"{line}: {str(error).lower()}") from None
+
+
 def _pipelines(variables: Mapping[str, Any]) -> list[str]:
     return [name for name, value in variables.items() if isinstance(value, Pipeline) and not name.startswith("_")]
 
@@ -117,12 +140,14 @@ def _pipelines(variables: Mapping[str, Any]) -> list[str]:
 def _complete(shell: InteractiveShell, event: Any) -> list[str]:
     """Return the words that may come next: pipelines of this notebook, files, options."""
     word = event.symbol
-    before = event.text_until_cursor.split()
+    before = event.text_until_cursor.removesuffix(word).split()
+    if not before:  # the magic's own name
+        return []
     of_cell = before[0] == "%%streamlab"
     if word.startswith("-"):
         return ["--trace", "--as"] if of_cell else ["--trace", "--as", "--pipeline", "--output"]
-    if of_cell or before[-1 if not word else -2] == "--pipeline":
+    if of_cell or before[-1] == "--pipeline":
         return _pipelines(shell.user_ns)
-    return [
-        f"{path}/" if path.is_dir() else str(path) for path in sorted(Path().glob(f"{word}*")) if word or path.name[0] != "."
-    ]
+    if has_open_quotes(event.text_until_cursor) or "\\" in event.text_until_cursor:
+        return []  # IPython completes it, and closes the quotes
+    return [protect_filename(f"{path}/" if os.path.isdir(path) else path) for path in sorted(glob(f"{escape(word)}*"))]

@@ -164,7 +164,9 @@ class Run:
         """
         if processor not in self.pipeline.processors:
             raise RunError(f"there is no processor {processor!r}{nearest(str(processor), self.pipeline.processors)}")
-        return self.metrics.T[processor]
+        import pandas as pd
+
+        return pd.Series(self.snapshot().row(processor), name=processor, dtype=object)  # whole numbers stay whole
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self.pipeline.processors)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
+from playwright.sync_api import Browser
+
+from tests import browser as chrome
 
 # Time limits of single examples would make slow machines fail; how many there are bounds the whole instead.
 settings.register_profile(
@@ -12,3 +18,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 settings.load_profile("streamlab")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if chrome.chromium() is None:
+        missing = "there is no Chromium here (apt-get install chromium)"
+        if chrome.is_required():
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with chrome.opened() as opened:
+        yield opened

@@ -1,13 +1,20 @@
-"""A real JupyterLab in a real Chromium, with folders of its own."""
+"""A real JupyterLab in a real Chromium, with folders of its own; as a program, it takes the pictures of the documentation.
+
+    python -m tests.lab [FOLDER]
+
+runs explore.ipynb and writes ``notebook-live.png``, ``notebook-line.png`` and ``notebook-dark.png``, by default to ``docs``.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +26,7 @@ from typing import Any
 import nbformat
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import Visit, new_context
+from tests.browser import Visit, new_context, opened
 
 #: Seconds for the server to be there.
 START_SECONDS = 60.0
@@ -129,6 +136,14 @@ class Notebook:
         self.go_to(index)
         self.command("notebook:run-cell")
 
+    def last(self) -> int:
+        """Wait until the last cell has been run, and return its index."""
+        last: int = self.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length - 1")
+        self.page.wait_for_function(
+            "(at) => window.jupyterapp.shell.currentWidget.content.widgets[at].model.executionCount !== null", arg=last
+        )
+        return last
+
     def outputs(self, index: int) -> list[dict[str, Any]]:
         """Return what a cell has given, as it would be saved."""
         found: list[dict[str, Any]] = self.page.evaluate(
@@ -209,4 +224,53 @@ def open_notebook(browser: Browser, lab: Lab, name: str, **options: Any) -> Iter
         expect(page.locator(".jp-Notebook")).to_be_visible()
         notebook.ready()
         yield notebook
+        page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }")
         assert not seen.hits, seen.hits
+
+
+# Pictures
+
+
+def take_pictures(folder: Path) -> list[Path]:
+    """Write the pictures of the documentation, of explore.ipynb, and return where they are."""
+    root = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as private, opened() as browser:
+        for name in ("notebooks", "data"):
+            shutil.copytree(root / name, Path(place) / name)
+        with (
+            served(Path(place) / "notebooks", Path(private)) as lab,
+            open_notebook(browser, lab, "explore.ipynb") as notebook,
+        ):
+            notebook.command("application:toggle-left-area")
+            notebook.run_all()
+            notebook.until_points(9)
+            pictures = [_shot(notebook, ".streamlab-live", folder / "notebook-live.png")]
+            notebook.page.wait_for_selector(".streamlab-live .state.finished")
+            notebook.last()
+            story = notebook.page.locator(".streamlab:has(.own)").first
+            story.scroll_into_view_if_needed()
+            story.screenshot(path=folder / "notebook-line.png")
+            pictures.append(folder / "notebook-line.png")
+            notebook.save()
+            notebook.restart_kernel()
+            notebook.page.evaluate(
+                "() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
+            )
+            notebook.page.reload()
+            notebook.ready()
+            notebook.page.wait_for_timeout(2000)
+            pictures.append(_shot(notebook, ".streamlab-picture", folder / "notebook-dark.png"))
+    return pictures
+
+
+def _shot(notebook: Notebook, selector: str, path: Path) -> Path:
+    for _ in range(3):  # what is above may still grow
+        notebook.page.locator(selector).first.evaluate("(node) => node.scrollIntoView()")
+        notebook.page.wait_for_timeout(500)
+    notebook.page.screenshot(path=path)
+    return path
+
+
+if __name__ == "__main__":
+    for picture in take_pictures(Path(sys.argv[1] if len(sys.argv) > 1 else "docs")):
+        print(f"{picture}  {picture.stat().st_size // 1024} kB")

@@ -12,8 +12,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
+from playwright.sync_api import Browser
 
-from tests.browser import chromium, is_required, new_context, opened
+from tests.browser import new_context
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -73,11 +74,8 @@ def test_what_it_shows_is_small_and_loads_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("widgets", [True, False], ids=["saved with widgets", "saved without"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_made_of_it_shows_the_pictures(name: str, widgets: bool, tmp_path: Path) -> None:
+def test_a_page_made_of_it_shows_the_pictures(name: str, widgets: bool, tmp_path: Path, browser: Browser) -> None:
     """Offline, in a browser: where nothing can be loaded, no widget is there."""
-    if chromium() is None:
-        assert not is_required(), "there is no Chromium, and STREAMLAB_BROWSER=required or CI says that there must be"
-        pytest.skip("there is no Chromium")
     notebook = executed(name)
     runs = sum(
         'class="streamlab streamlab-picture"' in output.get("data", {}).get("text/html", "") for output in outputs(notebook)
@@ -86,7 +84,7 @@ def test_a_page_made_of_it_shows_the_pictures(name: str, widgets: bool, tmp_path
     body, _ = HTMLExporter().from_notebook_node(notebook if widgets else without_widgets(notebook))
     file = tmp_path / "page.html"
     file.write_text(body, encoding="utf-8")
-    with opened() as browser, new_context(browser) as context:
+    with new_context(browser) as context:
         context.route("http*://**/*", lambda route: route.abort())
         page = context.new_page()
         page.goto(file.as_uri(), wait_until="domcontentloaded")

@@ -16,20 +16,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 import streamlab
 from streamlab import EMIT, Pipeline, Run
 from streamlab.views.dashboard import Dashboard
-from tests import browser as chrome
 from tests.browser import Lines, Visit, access_log, until, visit, web_shop
 from tests.payloads import payloads
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if chrome.chromium() is None:
-        missing = "there is no Chromium here (apt-get install chromium)"
-        if chrome.is_required():
-            pytest.fail(missing)
-        pytest.skip(missing)
-    with chrome.opened() as opened:
-        yield opened
 
 
 def books() -> Pipeline:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,10 @@ SMALLEST = 0.5
 PLANE = "var(--jp-layout-color1, Canvas)"
 SUNK = "var(--jp-layout-color2, rgba(127,127,127,.12))"
 RULE = "rgba(127,127,127,.55)"
+#: Room above and below for what sticks out: of the first node, and of the lowest edge.
+AROUND = 10
+
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def diagram(graph: Mapping[str, Any]) -> str:
@@ -46,19 +51,19 @@ def diagram(graph: Mapping[str, Any]) -> str:
     title = f"The graph of pipeline {graph['pipeline']}: {', '.join(names)}"
     return (
         f'<div style="overflow-x:auto"><svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escaped(title)}"'
-        f' viewBox="0 0 {drawing.width:.0f} {drawing.height:.0f}" width="{drawing.width:.0f}"'
+        f' viewBox="0 {-AROUND} {drawing.width:.0f} {drawing.height + 2 * AROUND:.0f}" width="{drawing.width:.0f}"'
         f' style="max-width:100%;min-width:{drawing.width * SMALLEST:.0f}px;height:auto;display:block"'
         f' font-family="system-ui,sans-serif" font-size="12" fill="currentColor">{"".join(parts)}</svg></div>'
     )
 
 
 def escaped(text: str) -> str:
-    r"""Return text for HTML and SVG; bytes of a log that were not UTF-8, and other halves of characters, as escapes.
+    r"""Return text for HTML and SVG; what XML has no character for, as bytes of a log that were not UTF-8, as escapes.
 
-    >>> escaped("<b>caf\udce9</b>")
-    '&lt;b&gt;caf\\udce9&lt;/b&gt;'
+    >>> escaped("<b>caf\udce9</b>\x1b")
+    '&lt;b&gt;caf\\udce9&lt;/b&gt;\\x1b'
     """
-    return html.escape(text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0"))
+    return html.escape(_NOT_XML.sub(lambda found: ascii(found[0])[1:-1], text))
 
 
 def _edges(drawing: Drawing, graph: Mapping[str, Any]) -> list[str]:
@@ -102,13 +107,14 @@ def _node(box: tuple[float, float, float, float], node: Mapping[str, Any], own: 
     x, y, width, height = box
     counted = "received" in node
     share = node["time_s"] / whole if counted and whole else 0.0
+    said = escaped(percent(share))
     rows = _counted(node) if counted else _declared(node)
     texts = "".join(
         f'<text x="{x + 14:.1f}" y="{y + 42 + 18 * at:.1f}" opacity=".75">{escaped(fitted(text, 25))}</text>'
         for at, text in enumerate(rows)
     )
     if counted:
-        texts += f'<text x="{x + width - 10:.1f}" y="{y + 22:.1f}" text-anchor="end" opacity=".7">{percent(share)}</text>'
+        texts += f'<text x="{x + width - 10:.1f}" y="{y + 22:.1f}" text-anchor="end" opacity=".7">{said}</text>'
         texts += f'<rect x="{x:.1f}" y="{y + height - 4:.1f}" width="{width * share:.1f}" height="4" rx="2" fill="{own}"/>'
     if node.get("errors"):
         texts += _failed(x + width, y, node["errors"])
@@ -145,7 +151,8 @@ def _declared(node: Mapping[str, Any]) -> list[str]:
 def _told(node: Mapping[str, Any]) -> str:
     """Return what the pointer is told: all of it, in words."""
     targets = ", ".join("output" if target is None else target for target in node["to"]) or "output"
-    said = [f"{node['name']}: {node['kind']}, to {targets}, on error {node['on_error'].replace('_', ' ')}"]
+    on_error = "dead letter" if node["on_error"] == "dead_letter" else node["on_error"]
+    said = [f"{node['name']}: {node['kind']}, to {targets}, on error {on_error}"]
     if "received" in node:
         fields = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettered", "in_flight", "errors", "retries")
         said.append(
@@ -164,10 +171,19 @@ def fitted(text: str, limit: int) -> str:
     """
     width = 0
     for at, letter in enumerate(text):
-        width += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        width += breadth(letter)
         if width > limit:
             kept = text[:at]
-            while kept and sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in kept) > limit - 1:
+            while kept and breadth(kept) > limit - 1:
                 kept = kept[:-1]
             return kept + "…"
     return text
+
+
+def breadth(text: str) -> int:
+    """Return the width of text in letters; wide ones count twice.
+
+    >>> breadth("name"), breadth("名前")
+    (4, 4)
+    """
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

@@ -249,7 +249,7 @@ def board(moments: Moments, paths: Iterable[Mapping[str, Any]], processors: Sequ
         short = {"tickangle": 0, "nticks": 4, "tickformat": "%H:%M:%S"}
         own = short | {"domain": across, "anchor": f"y{number}"} | ({} if at == 1 else {"matches": "x"})
         layout[f"xaxis{number}"] = figure["layout"]["xaxis"] | own
-        layout[f"yaxis{number}"] = figure["layout"]["yaxis"] | {"domain": [0.55, 1], "anchor": f"x{number}"}
+        layout[f"yaxis{number}"] = figure["layout"]["yaxis"] | {"domain": [0.55, 1], "anchor": f"x{number}", "nticks": 5}
         layout["annotations"].append(_heading(title, across[0], 1))
     whole["data"].append(flow_trace(paths, processors) | {"domain": {"x": [0, 1], "y": [0, 0.38]}})
     layout["annotations"].append(_heading("Where lines go", 0, 0.4))
@@ -319,7 +319,7 @@ def _line(moments: Moments, name: str, column: str, colour: str, change: bool = 
 
 def _around(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the range of an axis on which there is one moment only: some seconds; else plotly finds one."""
-    times = {time for trace in data for time in trace.get("x", ())}
+    times = {time for trace in data if trace["type"] == "scatter" for time in trace["x"]}
     if len(times) != 1:
         return {}
     moment = datetime.fromisoformat(times.pop()).timestamp()

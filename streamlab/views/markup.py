@@ -15,7 +15,6 @@ from typing import Any
 
 from streamlab.story import LineTrace, ended
 from streamlab.tables import plain
-from streamlab.texts import json_of
 from streamlab.views import figures
 from streamlab.views.diagram import diagram, escaped, fitted
 from streamlab.views.numbers import clock, compact, micros, percent, short
@@ -155,7 +154,7 @@ def paths(rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [
         (
             f"{row['count']:,}",
-            percent(row["share"]),
+            escaped(percent(row["share"])),
             escaped(row["path"].replace(" > ", " → ") or "(before the pipeline)"),
             f'<span style="color:{figures.FATE_COLOURS[row["fate"]]}">●</span> {row["fate"].replace("_", " ")}'
             f'<span class="share" style="width:{80 * row["share"]:.0f}px"></span>',
@@ -232,10 +231,9 @@ def _hop(row: Mapping[str, Any], own: str, most: float) -> tuple[str, ...]:
 
 def _out(before: Any, out: Mapping[str, Any]) -> str:
     """Return where a value went, and what it is now, with what is new marked."""
-    to = escaped(str(out["to"]).replace("_", " "))
     if ended(out):
-        return f'<span class="faint">{to}</span>'
-    return f'<span class="faint">→ {to}</span> {changed(before, out["value"])}'
+        return f'<span class="faint">{out["to"].replace("_", " ")}</span>'
+    return f'<span class="faint">→ {escaped(out["to"])}</span> {changed(before, out["value"])}'
 
 
 def changed(before: Any, after: Any) -> str:
@@ -251,24 +249,28 @@ def changed(before: Any, after: Any) -> str:
     if isinstance(before, str) and isinstance(after, str):
         return f"<code>{_words(before, after)}</code>"
     text = value(after)
-    return text if type(before) is type(after) and _text(before) == _text(after) else f"<mark>{text}</mark>"
+    return text if _same(before, after) else f"<mark>{text}</mark>"
+
+
+def _same(before: Any, after: Any) -> bool:
+    return type(before) is type(after) and _text(before) == _text(after)
 
 
 def _fields(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> str:
     parts = []
     for name, item in after.items():
-        text, key = _cut(_text(item), 200), escaped(str(name))
-        same = name in before and _text(before[name]) == _text(item)
+        text, key = _cut(_text(item), 200), escaped(_text(name))
+        same = name in before and _same(before[name], item)
         parts.append(
             f"{key}: {text}" if same else f"{key}: <mark>{text}</mark>" if name in before else f"<mark>{key}: {text}</mark>"
         )
-    parts += [f"<s>{escaped(str(name))}</s>" for name in before if name not in after]
+    parts += [f"<s>{escaped(_text(name))}</s>" for name in before if name not in after]
     return f"{{{', '.join(parts)}}}"
 
 
 def _words(before: str, after: str) -> str:
     old, new = (re.findall(r"\w+|\s+|[^\w\s]", text[:LONG]) for text in (before, after))
-    if len(old) > WORDS or len(new) > WORDS or len(after) > LONG:
+    if len(old) > WORDS or len(new) > WORDS or max(len(before), len(after)) > LONG:
         text = _cut(after, LONG)
         return text if before == after else f"<mark>{text}</mark>"
     parts = []
@@ -310,11 +312,15 @@ def short_value(of: Any) -> str:
 
 
 def _text(of: Any) -> str:
-    """Return a value as text: text as it is, dicts as JSON, whatever else as Python writes it."""
+    """Return a value as text: text as it is, dicts by their fields, whatever else as Python writes it."""
     if isinstance(of, str):
         return of
+    if isinstance(of, float):
+        return repr(float(of))  # for JSON, NaN would be nothing
     said = plain(of)
-    return json_of(said) if isinstance(said, dict) else said if isinstance(said, str) else repr(said)
+    if isinstance(said, dict):
+        return f"{{{', '.join(f'{name}: {_text(item)}' for name, item in said.items())}}}"
+    return said if isinstance(said, str) else repr(said)
 
 
 def _cut(text: str, limit: int) -> str:

@@ -40,11 +40,13 @@ def percent(share: float) -> str:
 def micros(us: float | None) -> str:
     """Return microseconds in the unit that suits.
 
-    >>> micros(1.24), micros(802), micros(2_370), micros(1.5e6), micros(float("nan"))
-    ('1.2 µs', '802 µs', '2.37 ms', '1.5 s', '–')
+    >>> micros(1.24), micros(802), micros(2_370), micros(1.5e6), micros(7.2e9), micros(float("nan"))
+    ('1.2 µs', '802 µs', '2.37 ms', '1.5 s', '7,200 s', '–')
     """
     if us is None or math.isnan(us):
         return "–"
+    if us >= 0.9995e9:
+        return f"{us / 1e6:,.0f} s"
     for unit, name in ((1e6, "s"), (1e3, "ms")):
         if us >= unit * 0.9995:
             return f"{us / unit:.3g} {name}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from streamlab.views.diagram import escaped, fitted
+from streamlab.views.diagram import breadth, escaped, fitted
 from streamlab.views.numbers import short
 
 #: Room for labels: to the left of numbers, and of names; above (the legend), to the right and below, in pixels.
@@ -30,7 +30,7 @@ def still(figure: Mapping[str, Any], width: int = 460, height: int = 240) -> str
     Args:
         figure: ``{"data", "layout"}``, of one chart.
         width: of the picture.
-        height: of the picture; the legend comes on top of it, as it needs.
+        height: of the picture; the legend comes on top of it, as it needs, and a Sankey diagram takes what its names need.
 
     Example:
         >>> import streamlab
@@ -41,7 +41,8 @@ def still(figure: Mapping[str, Any], width: int = 460, height: int = 240) -> str
     data, layout = figure["data"], figure["layout"]
     kinds = {trace["type"] for trace in data}
     if kinds == {"sankey"}:
-        return _svg(_sankey(data[0], width, height), width, height)
+        parts, tall = _sankey(data[0], width, height)
+        return _svg(parts, width, tall)
     legend, above = _legend(data, width)
     draw = _bars if kinds == {"bar"} else _lines
     box = (LEFT if draw is _lines else NAMES, above, width - RIGHT, above + height - BELOW)
@@ -74,7 +75,7 @@ def _legend(data: Sequence[Mapping[str, Any]], width: float) -> tuple[list[str],
     x, y, parts = float(LEFT), 12.0, []
     shown = {trace["name"]: trace for trace in data if trace.get("showlegend", True)}
     for name, trace in shown.items():
-        room = 28 + LETTER * min(len(html.unescape(name)), 24)
+        room = 28 + LETTER * min(breadth(html.unescape(name)), 24)
         if x > LEFT and x + room > width - RIGHT:
             x, y = LEFT, y + ROW
         line = trace.get("line", {})
@@ -182,7 +183,8 @@ def _line(trace: Mapping[str, Any], points: Sequence[tuple[float, float]]) -> st
 
 
 def _bars(data: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], box: Box) -> list[str]:
-    rows = list(dict.fromkeys(row for trace in data for row in trace["y"]))
+    drawn = {row for trace in data for row in trace["y"]}
+    rows = [row for row in layout["yaxis"]["categoryarray"] if row in drawn]
     left, top, right, bottom = box
     height = (bottom - top) / len(rows)
     ends = [base + x for trace in data for base, x in zip(trace["base"], trace["x"], strict=True)]
@@ -209,11 +211,12 @@ def _bars(data: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], box: Box
 THICK, PAD = 12, 14
 
 
-def _sankey(trace: Mapping[str, Any], width: float, height: float) -> list[str]:
+def _sankey(trace: Mapping[str, Any], width: float, height: float) -> tuple[list[str], float]:
+    """Return a Sankey diagram, and the height that it takes."""
     link, node = trace["link"], trace["node"]
     links = list(zip(link["source"], link["target"], link["value"], link["color"], strict=True))
     if not links:
-        return [_nothing(width, height)]
+        return [_nothing(width, height)], height
     columns = _columns(len(node["label"]), [(origin, target) for origin, target, _, _ in links])
     room = [
         max(
@@ -223,8 +226,8 @@ def _sankey(trace: Mapping[str, Any], width: float, height: float) -> list[str]:
         for at in range(len(columns))
     ]
     stacks = [[at for at, column in enumerate(columns) if column == which] for which in range(max(columns) + 1)]
+    height = max(height, (PAD + 4) * (1 + max(map(len, stacks))))
     per = min((height - PAD * (len(stack) + 1)) / max(sum(room[at] for at in stack), 1) for stack in stacks)
-    per = max(per, 1e-12)
     step = (width - THICK - 90) / max(len(stacks) - 1, 1)
     tops = _tops(stacks, room, per, height)
     left = [8 + columns[at] * step for at in range(len(columns))]
@@ -238,17 +241,25 @@ def _sankey(trace: Mapping[str, Any], width: float, height: float) -> list[str]:
         )
         bold = 'fill="currentColor" font-size="11.5"'
         parts.append(_text(left[at] + THICK + 5, tops[at] + tall / 2 + 4, _shown(name, 18), more=bold))
-    return parts
+    return parts, height
 
 
 def _columns(count: int, links: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the column of each node: one after the last that leads to it, the ends in the last; loops are cut short."""
+    """Return the column of each node: one after the last that leads to it, the ends in the last; loops lead back."""
     columns = [0] * count
+    ways: list[tuple[int, int]] = []
+    before = [{at} for at in range(count)]  # each node, and those that lead to it
+    for origin, target in links:
+        if target not in before[origin]:
+            ways.append((origin, target))
+            for those in before:
+                if target in those:
+                    those |= before[origin]
     for _ in range(count):
-        before = list(columns)
-        for origin, target in links:
-            columns[target] = min(max(columns[target], columns[origin] + 1), count - 1)
-        if columns == before:
+        reached = list(columns)
+        for origin, target in ways:
+            columns[target] = max(columns[target], columns[origin] + 1)
+        if columns == reached:
             break
     leads = {origin for origin, _ in links}
     last = max(columns)

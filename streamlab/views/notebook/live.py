@@ -46,14 +46,23 @@ TRIES, PICTURES = 5, 8
 
 
 _views: weakref.WeakKeyDictionary[Run, View] = weakref.WeakKeyDictionary()
+_views_lock = threading.Lock()
 
 
 def view_of(run: Run) -> View:
     """Return the view of a run: one and the same, however often the run is displayed."""
     view = _views.get(run)
     if view is None:
-        view = _views[run] = View(run)
+        view = View(run)
+        with _views_lock:
+            _views[run] = view
     return view
+
+
+def _others(run: Run) -> list[Run]:
+    """Return the other runs that were displayed and go on, as those do that a cell had started before it was run again."""
+    with _views_lock:
+        return [other for other in _views if other is not run and other.state not in ENDED]
 
 
 class View:
@@ -80,12 +89,16 @@ class View:
             "resume": self._button("Resume", "play", "Go on", Run.resume),
             "stop": self._button("Stop", "stop", "Bring what was read to its end, and end the run", Run.stop),
             "dashboard": self._button("Dashboard", "external-link", "Show the run in a tab of its own", self._serve),
+            "others": self._button(
+                "Stop other runs", "stop", "Stop the runs that go on in this kernel beside this", _stop_others
+            ),
         }
         self._figure = go.FigureWidget(_prepared(run))
         self._figure._config = {"responsive": True, "displaylogo": False}
         tools = ipywidgets.HBox([*self._buttons.values(), self._progress, self._said], layout={"flex_flow": "row wrap"})
         style = ipywidgets.HTML(markup.STYLE, layout={"display": "none"})
-        self._box = ipywidgets.VBox([style, self._head, tools, self._graph, self._figure, self._latest])
+        parts = [style, self._head, tools, self._graph, self._figure, self._latest]
+        self._box = ipywidgets.VBox(parts, layout={"max_width": "1200px"})
         self._box.add_class("streamlab-live")
         self._look(run)
         self._figure.observe(self._opened, "_view_count")
@@ -184,6 +197,9 @@ class View:
         for name, button in self._buttons.items():
             usable = {"pause": state in ("starting", "running"), "resume": state == "paused", "stop": state not in ENDED}
             self._set(button, "disabled", not usable.get(name, True))
+        others = _others(run)
+        self._set(self._buttons["others"].layout, "display", "" if others and state not in ENDED else "none")
+        self._set(self._buttons["others"], "description", f"Stop {len(others)} other run{'' if len(others) == 1 else 's'}")
         progress = run.progress
         self._set(self._progress.layout, "display", "none" if progress is None else "")
         self._set(self._progress, "value", progress or 0.0)
@@ -225,6 +241,11 @@ class View:
         still = {"text/html": notebook.picture(run), "text/plain": repr(run)}
         for picture in self._pictures:
             picture.update(still, raw=True)
+
+
+def _stop_others(run: Run) -> None:
+    for other in _others(run):
+        other.stop()
 
 
 class _Nimble:

@@ -20,7 +20,7 @@ SLOWEST, LOOKED_AT = 20, 2_000
 
 
 class Figure(go.Figure):
-    """A plotly figure that in a notebook shows a still picture where plotly cannot draw: on a page made of it, on GitHub."""
+    """A plotly figure that in a notebook has a still picture too, for where plotly does not run: on a page made of it."""
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -28,13 +28,15 @@ class Figure(go.Figure):
         display(self._repr_mimebundle_(), raw=True)
 
     def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        figure = self.to_plotly_json()
         plain = self.to_dict()
-        return {
+        bundle = {
             "application/vnd.plotly.v1+json": plain | {"config": {"responsive": True, "displaylogo": False}},
-            "image/svg+xml": still(figure, 860, 340),
             "text/plain": repr(self),
         }
+        try:
+            return bundle | {"image/svg+xml": still(self.to_plotly_json(), 860, 340)}
+        except (KeyError, TypeError, ValueError):  # somebody has added to the figure what only plotly can draw
+            return bundle
 
 
 class Plots:
@@ -102,7 +104,7 @@ class Plots:
 
     def _known(self, processor: str | None) -> str | None:
         if processor is not None and processor not in self._processors:
-            raise NotebookError(f"there is no processor {processor!r}{nearest(processor, self._processors)}")
+            raise NotebookError(f"there is no processor {processor!r}{nearest(str(processor), self._processors)}")
         return processor
 
 
