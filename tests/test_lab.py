@@ -61,6 +61,27 @@ def evaluated(notebook: Notebook, index: int) -> Any:
     return json.loads(notebook.said(index))
 
 
+SHOWN = """() => {
+  const plot = document.querySelector(".streamlab-live .js-plotly-plot");
+  const hidden = plot._fullData.filter((trace) => trace.visible === "legendonly").map((trace) => trace.name);
+  return { range: plot._fullLayout.xaxis.range, hidden };
+}"""
+
+
+def zoom(notebook: Notebook) -> None:
+    """Choose a part of the time in the first chart, as a mouse does."""
+    plot = view(notebook).locator(".nsewdrag.drag").first
+    plot.scroll_into_view_if_needed()
+    before = notebook.page.evaluate(SHOWN)["range"]
+    box = plot.bounding_box()
+    assert box is not None
+    notebook.page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + box["height"] / 2)
+    notebook.page.mouse.down()
+    notebook.page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2, steps=8)
+    notebook.page.mouse.up()
+    notebook.page.wait_for_function(f"(before) => ({SHOWN})().range[0] !== before[0]", arg=before)
+
+
 def test_explore_runs_from_the_first_cell_to_the_last(browser: Browser, lab: Lab) -> None:
     with open_notebook(browser, lab, "explore.ipynb") as notebook:
         notebook.run_all()
@@ -88,6 +109,14 @@ def test_a_run_is_held_by_its_buttons_and_other_cells_go_on(browser: Browser, la
         notebook.until_said(1, "42")
         notebook.until_points(before)
         assert "streamlab-view" in evaluated(notebook, 2)["threads"]
+
+        zoom(notebook)
+        chosen = notebook.page.evaluate(SHOWN)
+        view(notebook).locator(".legendtoggle").first.click()
+        notebook.page.wait_for_function(f"() => ({SHOWN})().hidden.length === 3")  # of lines/s, latency, errors
+        notebook.until_points(notebook.points() + 2)
+        assert notebook.page.evaluate(SHOWN)["range"] == chosen["range"]
+        assert len(notebook.page.evaluate(SHOWN)["hidden"]) == 3
 
         button(notebook, "Pause").click()
         expect(state(view(notebook))).to_have_text("paused")

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets
@@ -33,7 +33,7 @@ from streamlab.views.diagram import escaped
 PERIOD, REST = 0.25, 10.0
 #: Seconds after which a thread that computes lets another one go on, while a view follows a run. By Python's own 5 ms, a
 #: cell that is run beside a busy run would wait that long a dozen times.
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0005
 #: Points of all lines in the charts together, at most; and moments, at most.
 POINTS, MOMENTS = 4_800, 600
 #: Seconds between two still pictures: first, and at last; each is twice as long as the one before.
@@ -44,6 +44,8 @@ SETTLING = 8
 #: Looks that may fail one after the other before the view gives up; still pictures of one view that are kept up to date.
 TRIES, PICTURES = 5, 8
 
+
+Identity = tuple[str, str | None, str | None]
 
 _views: weakref.WeakKeyDictionary[Run, View] = weakref.WeakKeyDictionary()
 _views_lock = threading.Lock()
@@ -79,8 +81,10 @@ class View:
         self._following = False
         self._settling = 0
         self._pictures: list[DisplayHandle] = []
-        self._shown: dict[str, Any] = {}
+        self._shown: dict[tuple[int, str], Any] = {}
         self._ticks, self._drawn = -1, 0
+        self._traces: list[Identity] = []
+        self._around: Any = None
         self._head, self._graph, self._latest, self._said = (ipywidgets.HTML() for _ in range(4))
         self._progress = ipywidgets.FloatProgress(max=1.0, layout={"width": "16em"})
         self._progress.style.bar_color = figures.COLOURS[2]
@@ -143,7 +147,8 @@ class View:
     def _opened(self, change: Any) -> None:
         """Note that a browser has opened the view, or closed it."""
         if (change.new or 0) > (change.old or 0):
-            self._settling = SETTLING
+            with self._lock:
+                self._settling = SETTLING
             self._wake()
 
     def _wake(self) -> None:
@@ -204,7 +209,7 @@ class View:
         self._set(self._progress.layout, "display", "none" if progress is None else "")
         self._set(self._progress, "value", progress or 0.0)
         if self._settling == SETTLING:
-            self._shown.pop("traces", None)
+            self._traces = []
         if overview["ticks"] == self._ticks and state not in ENDED and not self._settling:
             return
         self._ticks = overview["ticks"]
@@ -215,7 +220,7 @@ class View:
 
     def _set(self, widget: Any, name: str, value: Any) -> None:
         """Set a property if it is another; what was set last is remembered here, as asking the widget is slow."""
-        key = f"{id(widget)}.{name}"
+        key = id(widget), name
         if self._shown.get(key) != value:
             setattr(widget, name, value)
             self._shown[key] = value
@@ -224,15 +229,21 @@ class View:
         """Bring the charts up to date, in one message."""
         figure, board = self._figure, _board(run, overview)
         traces = [_identity(trace) for trace in board["data"]]
-        if traces != self._shown.get("traces"):
-            self._shown["traces"] = traces
+        if traces != self._traces:
+            self._traces = traces
+            hidden = {trace.legendgroup for trace in figure.data if trace.visible == "legendonly"}
+            for trace in board["data"]:
+                trace["visible"] = "legendonly" if trace.get("legendgroup") in hidden else True
             figure.data = []
             figure.add_traces(board["data"])
         self._drawn += 1
         with figure.batch_update():
             for shown, trace in zip(figure.data, board["data"], strict=True):
                 shown.update({name: trace[name] for name in ("x", "y", "mode", "node", "link") if name in trace})
-            figure.layout.xaxis = board["layout"]["xaxis"]
+            around = board["layout"]["xaxis"].get("range")
+            if around != self._around:  # and not each time: it would undo what somebody has zoomed into
+                self._around = around
+                figure.layout.xaxis = board["layout"]["xaxis"]
             figure.layout.meta = self._drawn  # a change of the layout: plotly then looks how wide it is
         if last:
             _keep(figure)
@@ -291,7 +302,7 @@ def _board(run: Run, overview: Any) -> dict[str, Any]:
     return board
 
 
-def _identity(trace: Any) -> Sequence[Any]:
+def _identity(trace: Mapping[str, Any]) -> Identity:
     """Return what a trace shows; while that is the same, only its numbers change."""
     meta = trace["meta"]
     return trace["type"], meta.get("processor"), meta.get("column")
