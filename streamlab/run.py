@@ -261,7 +261,8 @@ class Run:
 
     def latest_traces(self, limit: int = 100) -> list[dict[str, Any]]:
         """Return the rows of the last lines, newest first, with ``path`` as a list of names."""
-        return [plain(row) for line in self.latest_lines(limit) for row in line.rows()][:limit]
+        rows = (row for line in self.latest_lines(limit) for row in line.rows())
+        return [plain(row) for row in islice(rows, limit)]
 
     def latest_lines(
         self, limit: int = 100, *, search: str = "", processor: str | None = None, fate: str | None = None

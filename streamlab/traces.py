@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,6 +71,10 @@ class Line:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row of the traces table for each branch."""
+        visits: dict[int, list[Hop]] = {}
+        for hop in self.hops:
+            visits.setdefault(hop.node, []).append(hop)
+        seconds = {id: _sum(hops) / len(hops) for id, hops in visits.items()}
         for branch, (id, output) in enumerate(zip(self.ids, self.outputs, strict=True)):
             node = self.paths.nodes[id]
             yield {
@@ -80,19 +84,20 @@ class Line:
                 "path": self.paths.text(id),
                 "fate": node.fate.value,
                 "output": output if node.fate is Fate.EMITTED else None,
-                "duration_us": self._seconds_on(node) * 1e6,
+                "duration_us": _seconds_on(node, seconds) * 1e6,
                 "attempts": self.attempts,
                 "kept": self.kept,
             }
 
-    def _seconds_on(self, node: Node | None) -> float:
-        """Return the time of the visits on the way to a node; where branches went the same way, of one among them."""
-        seconds = []
-        while node is not None:
-            visits = [hop for hop in self.hops if hop.node == node.id]
-            seconds += [_sum(visits) / len(visits)] if visits else []
-            node = node.parent
-        return sum(seconds) if seconds else math.nan
+
+def _seconds_on(node: Node | None, seconds: Mapping[int, float]) -> float:
+    """Return the time of the visits on the way to a node; where branches went the same way, of one among them."""
+    on_the_way = []
+    while node is not None:
+        if node.id in seconds:
+            on_the_way.append(seconds[node.id])
+        node = node.parent
+    return sum(on_the_way) if on_the_way else math.nan
 
 
 def _sum(hops: Sequence[Hop]) -> float:

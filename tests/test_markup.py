@@ -289,3 +289,18 @@ def test_values_without_words_are_shown_as_such() -> None:
     run = pipeline.add("end", lambda fields: [(EMIT, Mute())]).run(["a"], trace="hops")
     for shown in (Read(run._repr_html_()), Read(run.trace(0)._repr_html_())):
         assert "<Mute that cannot be shown: RuntimeError>" in shown.text
+
+
+def test_the_story_of_a_line_is_bounded_however_many_branches_it_has() -> None:
+    fan = Pipeline("fan")
+    fan.add("many", lambda line: [("each", f"{line} {n}") for n in range(5_000)], to="each")
+    long = "long " * 1_000
+    fan.add("each", lambda value: {f"field {n}": long for n in range(300)})
+    run = fan.run(["x"], trace="hops")
+    html = run.trace(0)._repr_html_()
+    assert len(html) < 5_000_000
+    story = Read(html)
+    assert len(story.table("processor", "value")) == 100
+    assert "4,990 more in trace.branches" in story.text
+    assert "4,901 more in trace.hops" in story.text
+    assert len(run._repr_html_()) < 200_000

@@ -24,8 +24,10 @@ STYLE = f"<style>{resources.files(__package__).joinpath('markup.css').read_text(
 
 LEDGER = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettered", "in_flight")
 _FATES = dict(zip(LEDGER[2:], ("emitted", "filtered", "absorbed", "dead_letter", "in_flight"), strict=True))
-#: Letters of one value, and of one in a table of many; rows of a table; words of a value whose changes are marked. At most.
-LONG, SHORT, ROWS, WORDS = 1_000, 72, 10, 400
+#: Letters of one value, and of one in a table of many; rows of a table, and of a line's story. At most.
+LONG, SHORT, ROWS, HOPS = 1_000, 72, 10, 100
+#: Words, and fields, of a value whose changes are marked.
+WORDS, FIELDS = 400, 100
 #: Pixels of a chart, and of the flow.
 CHART, FLOW = (380, 210), (1180, 260)
 
@@ -161,7 +163,7 @@ def paths(rows: Sequence[Mapping[str, Any]]) -> str:
         )
         for row in rows[:ROWS]
     ]
-    return table(("count", "share", "path", "fate"), cells, numbers=(0, 1)) + _more(len(rows))
+    return table(("count", "share", "path", "fate"), cells, numbers=(0, 1)) + _more(len(rows), ROWS, "run.paths")
 
 
 def trace_rows(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -204,14 +206,15 @@ def line(trace: LineTrace) -> str:
     ends = [
         f'<div class="row"><span style="color:{figures.FATE_COLOURS[row["fate"]]}">●</span>'
         f"<span>{escaped(' → '.join(way) or '(before the pipeline)')} → <b>{row['fate'].replace('_', ' ')}</b></span></div>"
-        for row, way in zip(trace.branches, trace.ways, strict=True)
+        for row, way in list(zip(trace.branches, trace.ways, strict=True))[:ROWS]
     ]
     title = f'<div class="row"><span class="name">line {trace.line_no}</span>{value(trace.line)}</div>'
     most = max((row["duration_us"] for row in rows if not math.isnan(row["duration_us"])), default=0.0) or 1.0
-    hops = [_hop(row, figures.colour(trace.processors, row["processor"]), most) for row in rows]
+    hops = [_hop(row, figures.colour(trace.processors, row["processor"]), most) for row in rows[:HOPS]]
     head = ("processor", "value", "made of it", "time", "attempts")
     note = f'<div class="faint">{escaped(trace.note)}</div>' if trace.note else ""
-    return page(title, *ends, table(head, hops, numbers=(4,)) if hops else "", note)
+    story = table(head, hops, numbers=(4,)) + _more(len(rows), HOPS, "trace.hops") if hops else ""
+    return page(title, *ends, _more(len(trace.branches), ROWS, "trace.branches"), story, note)
 
 
 def _hop(row: Mapping[str, Any], own: str, most: float) -> tuple[str, ...]:
@@ -253,18 +256,23 @@ def changed(before: Any, after: Any) -> str:
 
 
 def _same(before: Any, after: Any) -> bool:
-    return type(before) is type(after) and _text(before) == _text(after)
+    if type(before) is not type(after):
+        return False
+    return before is after or _text(before) == _text(after)
 
 
 def _fields(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> str:
     parts = []
-    for name, item in after.items():
-        text, key = _cut(_text(item), 200), escaped(_text(name))
+    for name, item in list(after.items())[:FIELDS]:
+        text, key = _cut(_text(item, 200), 200), _cut(_text(name), 200)
         same = name in before and _same(before[name], item)
         parts.append(
             f"{key}: {text}" if same else f"{key}: <mark>{text}</mark>" if name in before else f"<mark>{key}: {text}</mark>"
         )
-    parts += [f"<s>{escaped(_text(name))}</s>" for name in before if name not in after]
+    if len(after) > FIELDS:
+        parts.append(f'<span class="faint">… ({len(after) - FIELDS:,} more fields)</span>')
+    gone = [name for name in before if name not in after]
+    parts += [f"<s>{_cut(_text(name), 200)}</s>" for name in gone[:FIELDS]]
     return f"{{{', '.join(parts)}}}"
 
 
@@ -302,32 +310,39 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[
 
 def value(of: Any, limit: int = LONG) -> str:
     """Return a value as code, cut to some letters."""
-    return f"<code>{_cut(_text(of), limit)}</code>"
+    return f"<code>{_cut(_text(of, limit), limit)}</code>"
 
 
 def short_value(of: Any) -> str:
     """Return the beginning of a value, for a table with a row for each; the pointer is told more."""
-    text = _text(of)
+    text = _text(of, LONG)
     return f'<code title="{escaped(text[:LONG])}">{escaped(fitted(text, SHORT))}</code>'
 
 
-def _text(of: Any) -> str:
-    """Return a value as text: text as it is, dicts by their fields, whatever else as Python writes it."""
+def _text(of: Any, limit: int | None = None, depth: int = 20) -> str:
+    """Return a value as text: text as it is, dicts by their fields, whatever else as Python writes it.
+
+    Of a dict there may be no more than a limit of letters asks for.
+    """
     if isinstance(of, str):
         return of
     if isinstance(of, float):
         return repr(float(of))  # for JSON, NaN would be nothing
-    said = plain(of)
-    if isinstance(said, dict):
-        return f"{{{', '.join(f'{name}: {_text(item)}' for name, item in said.items())}}}"
-    return said if isinstance(said, str) else repr(said)
+    if not isinstance(of, dict) or not depth:
+        said = plain(of, depth)
+        return said if isinstance(said, str) else repr(said)
+    parts, length = [], 0
+    for name, item in of.items():
+        parts.append(f"{_text(name)}: {_text(item, limit, depth - 1)}")
+        length += len(parts[-1])
+        if limit is not None and length > limit:
+            break
+    return f"{{{', '.join(parts)}}}"
 
 
 def _cut(text: str, limit: int) -> str:
-    if len(text) <= limit:
-        return escaped(text)
-    return f'{escaped(text[:limit])}<span class="faint">… ({len(text) - limit:,} more characters)</span>'
+    return escaped(text) if len(text) <= limit else f'{escaped(text[:limit])}<span class="faint">…</span>'
 
 
-def _more(count: int) -> str:
-    return f'<div class="faint">{count - ROWS:,} more in <code>run.paths</code></div>' if count > ROWS else ""
+def _more(count: int, most: int, where: str) -> str:
+    return f'<div class="faint">{count - most:,} more in <code>{where}</code></div>' if count > most else ""
