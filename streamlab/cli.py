@@ -23,6 +23,7 @@ from streamlab.launch import Options
 from streamlab.segments import cut
 from streamlab.session import INTERRUPTED, READER_GONE, Address, Job, perform
 from streamlab.sinks.text import visible
+from streamlab.traces import TRACE_WORDS
 from streamlab.views.terminal import Terminal
 
 EXIT_CODES = """\b
@@ -48,8 +49,6 @@ Examples:
 TRACE_FILES = (".csv", ".jsonl", ".ndjson", ".parquet")
 #: Where notebooks are copied to.
 LAB_FOLDER = "streamlab-lab"
-#: What ``--trace=MODE`` is to a run.
-MODES: dict[str, Any] = {"on": True, "all": "all", "hops": "hops"}
 
 
 class DefaultRun(click.Group):
@@ -112,7 +111,7 @@ def commands() -> None:
 @click.option("--output", metavar="FILE", default="-", help="Write the output to a new file instead of standard output.")
 @click.option(
     "--trace",
-    type=click.Choice(list(MODES)),
+    type=click.Choice(list(TRACE_WORDS)),
     metavar="[=MODE]",
     help="Keep what happened to the last lines, the failed and the slowest;"
     " =all: path and fate of every line; =hops: each processor's values too.",
@@ -195,7 +194,7 @@ def run(
         source=lines,
         pipeline=demo if pipeline is None else load_pipeline(pipeline),
         options=Options(
-            trace=MODES[trace or "on"] if trace or export_traces else False,
+            trace=TRACE_WORDS[trace or "on"] if trace or export_traces else False,
             trace_limit=trace_limit,
             output=output,
             workers=workers,
@@ -256,7 +255,7 @@ def _source(given: Sequence[str]) -> Any:
     if len(given) > 1 and "-" in given:
         raise click.UsageError("- (standard input) cannot be read together with files")
     for name in given:
-        if name in MODES and not os.path.exists(name):
+        if name in TRACE_WORDS and not os.path.exists(name):
             raise click.UsageError(f"there is no file {name!r}; the mode of traces is written --trace={name}")
     return given[0] if len(given) == 1 else [Path(name) for name in given]
 

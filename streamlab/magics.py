@@ -23,11 +23,9 @@ from streamlab.demo import demo
 from streamlab.errors import StreamlabError
 from streamlab.pipeline import Pipeline, nearest
 from streamlab.run import Run
+from streamlab.traces import TRACE_WORDS
 
-#: What ``--trace=MODE`` is to a run.
-MODES: dict[str | None, Any] = {None: False, "on": True, "all": "all", "hops": "hops"}
-
-_trace = argument("--trace", choices=["on", "all", "hops"], help="keep what happened to lines; alone, it is =on")
+_trace = argument("--trace", choices=list(TRACE_WORDS), help="keep what happened to lines; alone, it is =on")
 _name = argument("--as", dest="name", metavar="NAME", help="the variable that the run is to be")
 
 
@@ -59,7 +57,9 @@ class StreamlabMagics(Magics):
         asked = self._asked(StreamlabMagics.over_cell, line)
         pipeline = self._pipeline(asked.pipeline)
         try:
-            return self._named(asked, pipeline.run(cell.removesuffix("\n").split("\n"), trace=MODES[asked.trace]))
+            return self._named(
+                asked, pipeline.run(cell.removesuffix("\n").split("\n"), trace=TRACE_WORDS.get(asked.trace, False))
+            )
         except StreamlabError as error:
             raise UsageError(str(error)) from None
 
@@ -80,7 +80,7 @@ class StreamlabMagics(Magics):
         pipeline = self._pipeline(asked.pipeline)
         source: Any = asked.source[0] if len(asked.source) == 1 else [Path(name) for name in asked.source]
         try:
-            return self._named(asked, pipeline.start(source, trace=MODES[asked.trace], output=asked.output))
+            return self._named(asked, pipeline.start(source, trace=TRACE_WORDS.get(asked.trace, False), output=asked.output))
         except StreamlabError as error:
             raise UsageError(str(error)) from None
 
@@ -88,7 +88,7 @@ class StreamlabMagics(Magics):
         """Return the words of a line, by what they are; ``--trace`` may stand alone."""
         words = _words(line)
         for before, word in pairwise(words):
-            if before == "--trace" and word in MODES and word not in self.shell.user_ns and not os.path.exists(word):
+            if before == "--trace" and word in TRACE_WORDS and word not in self.shell.user_ns and not os.path.exists(word):
                 raise UsageError(f"the mode of traces is written --trace={word}")
         words = ["--trace=on" if word == "--trace" else word for word in words]
         parse = magic.parser.parse_args if "--" in words else magic.parser.parse_intermixed_args  # which does not know it
@@ -112,6 +112,8 @@ class StreamlabMagics(Magics):
             return found
         if where in variables:
             raise UsageError(f"{where} is a {type(found).__name__}, not a streamlab.Pipeline")
+        if where == demo.name:
+            return demo
         if where.isidentifier():
             known = _pipelines(variables)
             raise UsageError(f"there is no pipeline {where!r}{nearest(where, known) if known else ' here'}")

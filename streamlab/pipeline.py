@@ -75,7 +75,7 @@ class Pipeline:
         Raises:
             PipelineError: there is none; the message names the nearest.
         """
-        if name not in self._processors:
+        if name not in self:
             known = nearest(str(name), self._processors)
             raise PipelineError(f"pipeline {self.name!r}: there is no processor {name!r}{known}")
         return self._processors[name]
@@ -83,7 +83,7 @@ class Pipeline:
     __iter__ = None  # who passes a pipeline for lines is told so, instead of being asked for processor 0
 
     def __contains__(self, name: object) -> bool:
-        return name in self._processors
+        return isinstance(name, str) and name in self._processors
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self._processors)

@@ -162,11 +162,16 @@ class Run:
         Raises:
             RunError: there is none of this name; the message names the nearest.
         """
-        if processor not in self.pipeline.processors:
+        if processor not in self:
             raise RunError(f"there is no processor {processor!r}{nearest(str(processor), self.pipeline.processors)}")
         import pandas as pd
 
         return pd.Series(self.snapshot().row(processor), name=processor, dtype=object)  # whole numbers stay whole
+
+    __iter__ = None  # as of a pipeline
+
+    def __contains__(self, processor: object) -> bool:
+        return isinstance(processor, str) and processor in self.pipeline.processors
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self.pipeline.processors)
@@ -442,7 +447,7 @@ class Run:
     def _repr_html_(self) -> str:
         from streamlab.views import notebook
 
-        return notebook.picture(self)
+        return notebook.picture_of(self)
 
     def _ipython_display_(self) -> None:
         from streamlab.views import notebook

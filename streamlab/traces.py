@@ -25,6 +25,9 @@ TRACE_COLUMNS = ("line_no", "branch", "line", "path", "fate", "output", "duratio
 TraceMode = bool | Literal["all", "hops"]
 TRACE_MODES: tuple[TraceMode, ...] = (False, True, "all", "hops")
 
+#: The modes as words, for the command line and notebooks.
+TRACE_WORDS: Mapping[str, TraceMode] = {"on": True, "all": "all", "hops": "hops"}
+
 #: Failed lines, and slow lines, that are kept beyond the recent ones.
 KEPT_ERRORS, KEPT_SLOW = 1_000, 20
 #: Lines of a part of ``trace="all"`` beyond which it is left as it is.

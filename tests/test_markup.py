@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streamlab import EMIT, Pipeline, Run
 from streamlab.views import markup
-from streamlab.views.diagram import escaped
+from streamlab.views.letters import escaped
 from streamlab.views.numbers import compact, micros, percent, short
 from tests.graphs import Enough, Plan, inputs, plans
 from tests.payloads import payloads
@@ -304,3 +304,31 @@ def test_the_story_of_a_line_is_bounded_however_many_branches_it_has() -> None:
     assert "4,990 more in trace.branches" in story.text
     assert "4,901 more in trace.hops" in story.text
     assert len(run._repr_html_()) < 200_000
+
+
+def test_text_that_changed_wholly_is_compared_in_no_time() -> None:
+    fan = Pipeline("fan")
+    fan.add("many", lambda line: [("loud", f"{line} {n}") for n in range(200)], to="loud")
+    fan.add("loud", str.upper)
+    story = Read(fan.run(["x " * 190], trace="hops").trace(0)._repr_html_())
+    assert "190 more in trace.hops" in story.text
+    assert "190 more in trace.branches" in story.text
+
+
+def test_long_paths_and_messages_are_cut() -> None:
+    loop = Pipeline("loop", max_hops=900)
+    name = "n" * 300
+    loop.add(name, lambda value: (name, value), to=name)
+    html = loop.run(["a"], trace=True)._repr_html_()
+    assert "more …" in html
+    assert len(html) < 60_000
+    strict = Pipeline("strict")
+    strict.add("stop", lambda line: int("x" * 1_000_000), on_error="stop")
+    failed = strict.run(["a"], trace=True)
+    assert len(failed._repr_html_()) < 60_000
+    assert len(failed.trace(0)._repr_html_()) < 60_000
+
+
+def test_what_is_no_number_is_said_wherever_it_is() -> None:
+    assert markup.value({"a": float("nan")}) == "<code>{a: nan}</code>"
+    assert markup.value([float("nan"), 1.0, ("b",)]) == "<code>[nan, 1.0, (&#x27;b&#x27;)]</code>"

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from streamlab import Pipeline
 from streamlab.views import figures
-from streamlab.views.diagram import breadth, diagram
+from streamlab.views.diagram import diagram
+from streamlab.views.letters import breadth
 from streamlab.views.numbers import compact
 from streamlab.views.stills import NAMES, RIGHT, still
 from tests.graphs import Enough, Plan, inputs, plans
@@ -297,3 +298,29 @@ def test_hostile_names_are_text_in_the_graph_of_a_run() -> None:
     root = assert_graph(pipeline.add("end", str).run(["a"]).graph())
     titles = [told(group) for group in root.findall("g")]
     assert sum(title.startswith(f"{name}: ") for name, title in zip(hostile, titles, strict=False)) > 100
+
+
+def test_an_hour_is_drawn_with_fewer_points_and_all_its_peaks() -> None:
+    history = [
+        [
+            {"processor": f"p{at}", "time": 1e9 + second, "lines_per_s": 1e6 if second == 1_234 else (second * 7 + at) % 91}
+            for at in range(8)
+        ]
+        for second in range(3_600)
+    ]
+    figure = figures.throughput([[row | {"received": 1.0} for row in moment] for moment in history])
+    picture = still(figure, 380, 210)
+    assert len(picture) < 40_000
+    highest = min(y for line in titled(parsed(picture), "path") for _, y in points(line))
+    assert highest < 60  # the axis ends there, just below the legend
+
+
+def test_a_graph_with_very_many_edges_is_drawn_in_part_and_says_so() -> None:
+    thicket = Pipeline("thicket")
+    names = [f"p{at}" for at in range(40)]
+    for name in names:
+        thicket.add(name, lambda value: None, to=names)
+    drawn = diagram(thicket.describe())
+    assert "400 edges" in drawn
+    assert "1,200 more" in drawn
+    assert len(drawn) < 1_000_000

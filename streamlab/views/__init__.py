@@ -7,6 +7,7 @@ Views read snapshots of a run's tables, never the engine's live objects, and do 
 ``drawing``        where the graph's nodes and edges are drawn; pure, shared by the views
 ``diagram``        the graph as a picture, SVG; pure
 ``numbers``        numbers as people read them; pure
+``letters``        text for HTML and SVG; pure
 ``markup``         runs, pipelines and lines as HTML, with those pictures; pure
 ``points``         counters and durations as monitoring has them; pure, shared by the views
 ``notebook``       the live view of a run in JupyterLab, and plots on demand

@@ -6,15 +6,13 @@ has no ids and no script, so that any number of them can be on one page, and all
 
 from __future__ import annotations
 
-import html
 import math
-import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 from streamlab.views.drawing import OUTPUT, SOURCE, Drawing, Edge, draw
 from streamlab.views.figures import FAILED, colour
+from streamlab.views.letters import escaped, fitted
 from streamlab.views.numbers import compact, micros, percent
 
 #: Below this part of its size a graph is scrolled rather than made smaller.
@@ -22,10 +20,10 @@ SMALLEST = 0.5
 PLANE = "var(--jp-layout-color1, Canvas)"
 SUNK = "var(--jp-layout-color2, rgba(127,127,127,.12))"
 RULE = "rgba(127,127,127,.55)"
+#: Edges that are drawn, at most: more are a thicket that takes seconds.
+EDGES = 400
 #: Room above and below for what sticks out: of the first node, and of the lowest edge.
 AROUND = 10
-
-_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def diagram(graph: Mapping[str, Any]) -> str:
@@ -39,7 +37,9 @@ def diagram(graph: Mapping[str, Any]) -> str:
         >>> diagram(demo.describe()).count('class="node"')
         3
     """
-    drawing = draw(graph)
+    edges = sorted(graph["edges"], key=lambda edge: -edge.get("count", 0))[:EDGES]
+    left_out = len(graph["edges"]) - len(edges)
+    drawing = draw({**graph, "edges": edges} if left_out else graph)
     names = [node["name"] for node in graph["nodes"]]
     whole = sum(node.get("time_s", 0.0) for node in graph["nodes"])
     parts = _edges(drawing, graph)
@@ -49,21 +49,13 @@ def diagram(graph: Mapping[str, Any]) -> str:
     for node in graph["nodes"]:
         parts.append(_node(drawing.nodes[node["name"]], node, colour(names, node["name"]), whole))
     title = f"The graph of pipeline {graph['pipeline']}: {', '.join(names)}"
+    note = f"<div>The {EDGES} edges that carried most are drawn; {left_out:,} more are not.</div>" if left_out else ""
     return (
         f'<div style="overflow-x:auto"><svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escaped(title)}"'
         f' viewBox="0 {-AROUND} {drawing.width:.0f} {drawing.height + 2 * AROUND:.0f}" width="{drawing.width:.0f}"'
         f' style="max-width:100%;min-width:{drawing.width * SMALLEST:.0f}px;height:auto;display:block"'
-        f' font-family="system-ui,sans-serif" font-size="12" fill="currentColor">{"".join(parts)}</svg></div>'
+        f' font-family="system-ui,sans-serif" font-size="12" fill="currentColor">{"".join(parts)}</svg></div>{note}'
     )
-
-
-def escaped(text: str) -> str:
-    r"""Return text for HTML and SVG; what XML has no character for, as bytes of a log that were not UTF-8, as escapes.
-
-    >>> escaped("<b>caf\udce9</b>\x1b")
-    '&lt;b&gt;caf\\udce9&lt;/b&gt;\\x1b'
-    """
-    return html.escape(_NOT_XML.sub(lambda found: ascii(found[0])[1:-1], text))
 
 
 def _edges(drawing: Drawing, graph: Mapping[str, Any]) -> list[str]:
@@ -161,29 +153,3 @@ def _told(node: Mapping[str, Any]) -> str:
         quantiles = ", ".join(f"p{percent} {micros(node[f'p{percent}_us'])}" for percent in (50, 95, 99))
         said.append(f"{node['time_s']:.3f} s; {quantiles} of {node['timed']:,} timed")
     return "\n".join(said)
-
-
-def fitted(text: str, limit: int) -> str:
-    """Return text cut to a width in letters; wide ones count twice.
-
-    >>> fitted("a long name of a processor", 10), fitted("日本語の名前", 8)
-    ('a long na…', '日本語…')
-    """
-    width = 0
-    for at, letter in enumerate(text):
-        width += breadth(letter)
-        if width > limit:
-            kept = text[:at]
-            while kept and breadth(kept) > limit - 1:
-                kept = kept[:-1]
-            return kept + "…"
-    return text
-
-
-def breadth(text: str) -> int:
-    """Return the width of text in letters; wide ones count twice.
-
-    >>> breadth("name"), breadth("名前")
-    (4, 4)
-    """
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -28,6 +29,8 @@ FATE_COLOURS = {
 FAILED = "#ef4444"
 #: Lines in one chart at most; more cannot be told apart.
 MOST = 8
+#: Stops at the beginning, and at the end, of a path in the flow, at most.
+STOPS = 12
 
 Figure = dict[str, Any]
 Moments = Sequence[Sequence[Mapping[str, Any]]]
@@ -241,10 +244,13 @@ def board(moments: Moments, paths: Iterable[Mapping[str, Any]], processors: Sequ
         ("Latency of one value (p99)", latency(moments), [0.355, 0.645]),
         ("Errors, retries (dotted) a second", problems(moments, since=since), [0.71, 1]),
     )
+    listed: set[str] = set()
     for at, (title, figure, across) in enumerate(charts, 1):
         number = "" if at == 1 else str(at)
         for trace in figure["data"]:
-            group = {"legendgroup": trace["meta"]["processor"], "showlegend": at == 1}
+            processor = trace["meta"]["processor"]
+            group = {"legendgroup": label(processor, 200), "showlegend": processor not in listed}
+            listed.add(processor)
             whole["data"].append(trace | group | {"xaxis": f"x{number}", "yaxis": f"y{number}"})
         short = {"tickangle": 0, "nticks": 4, "tickformat": "%H:%M:%S"}
         own = short | {"domain": across, "anchor": f"y{number}"} | ({} if at == 1 else {"matches": "x"})
@@ -262,17 +268,21 @@ def _heading(text: str, x: float, y: float) -> dict[str, Any]:
 
 
 def _visits(names: Iterable[str]) -> list[tuple[str, str, int]]:
-    """Return the stops of a path: each processor, and the how manieth visit it is."""
+    """Return the stops of a path: each processor, and the how manieth visit it is; of a long one its ends."""
+    seen: Counter[str] = Counter()
     stops: list[tuple[str, str, int]] = []
     for name in names:
-        stops.append(("processor", name, sum(stop[1] == name for stop in stops)))
+        stops.append(("processor", name, seen[name]))
+        seen[name] += 1
+    if len(stops) > 2 * STOPS:
+        stops[STOPS:-STOPS] = [("more", f"… {len(stops) - 2 * STOPS:,} more …", 0)]
     return stops
 
 
 def _stop_colour(kind: str, name: str, processors: Sequence[str]) -> str:
     if kind == "fate":
         return FATE_COLOURS[name]
-    return GREY if kind == "source" else colour(processors, name)
+    return colour(processors, name) if kind == "processor" else GREY
 
 
 def _faint(colour: str) -> str:
@@ -288,12 +298,16 @@ def _names(moments: Moments) -> list[str]:
 
 
 def _chosen(moments: Moments, focus: str | None, column: str, least: float = 0) -> list[str]:
-    """Return the processors to show, in order of the pipeline: the one, or those with most in a column."""
-    now = {row["processor"]: 0 if math.isnan(row[column]) else row[column] for row in moments[-1]} if moments else {}
+    """Return the processors to show, in order of the pipeline: the one, or those that had most in a column at any moment."""
+    names = _names(moments)
     if focus is not None:
-        return [focus] if focus in now else []
-    most = sorted(now, key=lambda name: -now[name])[:MOST]
-    return [name for name in now if name in most and now[name] >= least]
+        return [focus] if focus in names else []
+    had = {
+        name: max((moment[at][column] for moment in moments if not math.isnan(moment[at][column])), default=0)
+        for at, name in enumerate(names)
+    }
+    most = sorted(names, key=lambda name: -had[name])[:MOST]
+    return [name for name in names if name in most and had[name] >= least]
 
 
 def _line(moments: Moments, name: str, column: str, colour: str, change: bool = False) -> dict[str, Any]:

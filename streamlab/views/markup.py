@@ -16,7 +16,8 @@ from typing import Any
 from streamlab.story import LineTrace, ended
 from streamlab.tables import plain
 from streamlab.views import figures
-from streamlab.views.diagram import diagram, escaped, fitted
+from streamlab.views.diagram import diagram
+from streamlab.views.letters import escaped, fitted
 from streamlab.views.numbers import clock, compact, micros, percent, short
 from streamlab.views.stills import still
 
@@ -26,8 +27,10 @@ LEDGER = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettere
 _FATES = dict(zip(LEDGER[2:], ("emitted", "filtered", "absorbed", "dead_letter", "in_flight"), strict=True))
 #: Letters of one value, and of one in a table of many; rows of a table, and of a line's story. At most.
 LONG, SHORT, ROWS, HOPS = 1_000, 72, 10, 100
-#: Words, and fields, of a value whose changes are marked.
-WORDS, FIELDS = 400, 100
+#: Stops at the beginning and at the end of a path, at most.
+STOPS = 8
+#: Fields of a dict whose changes are marked; pairs of words that are compared to mark the changes of text.
+FIELDS, PAIRS = 100, 10_000
 #: Pixels of a chart, and of the flow.
 CHART, FLOW = (380, 210), (1180, 260)
 
@@ -81,7 +84,7 @@ def head(overview: Mapping[str, Any]) -> str:
     state = stats["state"]
     received, uptime = stats["lines"]["received"], stats["uptime_s"]
     rate = f"{short(received / uptime)} lines/s" if uptime > 0 else ""
-    why = f'<div class="bad">{escaped(overview["reason"])}</div>' if overview["reason"] else ""
+    why = f'<div class="bad">{_cut(overview["reason"], LONG)}</div>' if overview["reason"] else ""
     return (
         f'<div class="row"><span class="name">{escaped(stats["pipeline"])}</span><span class="state {state}">{state}</span>'
         f'<span class="faint">{clock(uptime)}</span><span class="faint">{rate}</span></div>{why}{_ledger(stats["lines"])}'
@@ -128,7 +131,7 @@ def charts(overview: Mapping[str, Any], moments: figures.Moments) -> str:
 def metrics(processors: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the metrics table of a run."""
     counts = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettered", "in_flight", "errors", "retries")
-    head = ("processor", *counts, "mean", "p50", "p95", "p99", "lines/s")
+    columns = ("processor", *counts, "mean", "p50", "p95", "p99", "lines/s")
     rows = [
         (
             name,
@@ -138,7 +141,7 @@ def metrics(processors: Mapping[str, Mapping[str, Any]]) -> str:
         )
         for name, row in processors.items()
     ]
-    return table(head, [[escaped(cell) for cell in row] for row in rows], numbers=range(1, len(head)))
+    return table(columns, [[escaped(cell) for cell in row] for row in rows], numbers=range(1, len(columns)))
 
 
 def latest(overview: Mapping[str, Any], traces: Sequence[Mapping[str, Any]], errors: Sequence[Mapping[str, Any]]) -> str:
@@ -157,7 +160,7 @@ def paths(rows: Sequence[Mapping[str, Any]]) -> str:
         (
             f"{row['count']:,}",
             escaped(percent(row["share"])),
-            escaped(row["path"].replace(" > ", " → ") or "(before the pipeline)"),
+            way(row["path"].split(" > ") if row["path"] else []),
             f'<span style="color:{figures.FATE_COLOURS[row["fate"]]}">●</span> {row["fate"].replace("_", " ")}'
             f'<span class="share" style="width:{80 * row["share"]:.0f}px"></span>',
         )
@@ -172,7 +175,7 @@ def trace_rows(rows: Sequence[Mapping[str, Any]]) -> str:
         (
             str(row["line_no"]),
             short_value(row["line"]),
-            escaped(" → ".join(row["path"]) or "(before the pipeline)"),
+            way(row["path"]),
             f'<span style="color:{figures.FATE_COLOURS[row["fate"]]}">●</span> {row["fate"].replace("_", " ")}',
             short_value(row["output"]) if row["fate"] == "emitted" else "",
             micros(row["duration_us"]),
@@ -205,24 +208,25 @@ def line(trace: LineTrace) -> str:
     rows = trace.hop_rows()
     ends = [
         f'<div class="row"><span style="color:{figures.FATE_COLOURS[row["fate"]]}">●</span>'
-        f"<span>{escaped(' → '.join(way) or '(before the pipeline)')} → <b>{row['fate'].replace('_', ' ')}</b></span></div>"
-        for row, way in list(zip(trace.branches, trace.ways, strict=True))[:ROWS]
+        f"<span>{way(names)} → <b>{row['fate'].replace('_', ' ')}</b></span></div>"
+        for row, names in list(zip(trace.branches, trace.ways, strict=True))[:ROWS]
     ]
     title = f'<div class="row"><span class="name">line {trace.line_no}</span>{value(trace.line)}</div>'
     most = max((row["duration_us"] for row in rows if not math.isnan(row["duration_us"])), default=0.0) or 1.0
     hops = [_hop(row, figures.colour(trace.processors, row["processor"]), most) for row in rows[:HOPS]]
-    head = ("processor", "value", "made of it", "time", "attempts")
+    columns = ("processor", "value", "made of it", "time", "attempts")
     note = f'<div class="faint">{escaped(trace.note)}</div>' if trace.note else ""
-    story = table(head, hops, numbers=(4,)) + _more(len(rows), HOPS, "trace.hops") if hops else ""
+    story = table(columns, hops, numbers=(4,)) + _more(len(rows), HOPS, "trace.hops") if hops else ""
     return page(title, *ends, _more(len(trace.branches), ROWS, "trace.branches"), story, note)
 
 
 def _hop(row: Mapping[str, Any], own: str, most: float) -> tuple[str, ...]:
     us = row["duration_us"]
     width = 0.0 if math.isnan(us) else 60 * us / most
-    made = "<br>".join(_out(row["value"], out) for out in row["outputs"])
+    made = "<br>".join(_out(row["value"], out) for out in row["outputs"][:ROWS])
+    made += _more(len(row["outputs"]), ROWS, "trace.hops")
     if row["error"]:
-        made += f'<div class="bad">{escaped(row["error"])}</div>'
+        made += f'<div class="bad">{_cut(row["error"], LONG)}</div>'
     return (
         f'<span class="own" style="--own:{own}">{escaped(row["processor"])}</span>',
         value(row["value"]),
@@ -277,21 +281,45 @@ def _fields(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> str:
 
 
 def _words(before: str, after: str) -> str:
-    old, new = (re.findall(r"\w+|\s+|[^\w\s]", text[:LONG]) for text in (before, after))
-    if len(old) > WORDS or len(new) > WORDS or max(len(before), len(after)) > LONG:
+    """Return text with the words that changed marked; of long ones, or if too many did, all from the first to the last."""
+    if max(len(before), len(after)) > LONG:
         text = _cut(after, LONG)
         return text if before == after else f"<mark>{text}</mark>"
-    parts = []
-    for kind, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        gone, come = escaped("".join(old[i:j])), escaped("".join(new[k:m]))
-        if kind == "equal":
-            parts.append(come)
-        else:
-            parts.append((f"<s>{gone}</s>" if gone else "") + (f"<mark>{come}</mark>" if come else ""))
-    return "".join(parts)
+    old, new = (re.findall(r"\w+|\s+|[^\w\s]", text) for text in (before, after))
+    first = _alike(old, new)
+    last = _alike(old[first:][::-1], new[first:][::-1])
+    begin, end = escaped("".join(new[:first])), escaped("".join(new[len(new) - last :]))
+    old, new = old[first : len(old) - last], new[first : len(new) - last]
+    if len(old) * len(new) > PAIRS:
+        return begin + _exchanged(old, new) + end
+    steps = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    parts = [escaped("".join(new[k:m])) if kind == "equal" else _exchanged(old[i:j], new[k:m]) for kind, i, j, k, m in steps]
+    return begin + "".join(parts) + end
+
+
+def _alike(old: Sequence[str], new: Sequence[str]) -> int:
+    """Return how many words both begin with."""
+    return next((at for at, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+
+
+def _exchanged(old: Sequence[str], new: Sequence[str]) -> str:
+    gone, come = escaped("".join(old)), escaped("".join(new))
+    return (f"<s>{gone}</s>" if gone else "") + (f"<mark>{come}</mark>" if come else "")
 
 
 # Pieces
+
+
+def way(names: Sequence[str]) -> str:
+    """Return a path; of a long one its beginning and its end.
+
+    >>> way(["start", "end"]), way([])
+    ('start → end', '(before the pipeline)')
+    """
+    shown = [escaped(fitted(name, SHORT)) for name in names]
+    if len(shown) > 2 * STOPS:
+        shown = [*shown[:STOPS], f"… {len(shown) - 2 * STOPS:,} more …", *shown[-STOPS:]]
+    return " → ".join(shown) or "(before the pipeline)"
 
 
 def folded(title: str, content: str) -> str:
@@ -299,11 +327,11 @@ def folded(title: str, content: str) -> str:
     return f"<details open><summary>{title}</summary>{content}</details>"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = (), kind: str = "") -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = (), kind: str = "") -> str:
     """Return a table; cells are HTML, columns of numbers are set to the right, ``kind`` is a class of its own."""
     numbers = set(numbers)
-    side = ['class="n"' if at in numbers else "" for at in range(len(head))]
-    heads = "".join(f"<th {side[at]}>{name.replace('_', ' ')}</th>" for at, name in enumerate(head))
+    side = ['class="n"' if at in numbers else "" for at in range(len(columns))]
+    heads = "".join(f"<th {side[at]}>{name.replace('_', ' ')}</th>" for at, name in enumerate(columns))
     body = "".join(f"<tr>{''.join(f'<td {side[at]}>{cell}</td>' for at, cell in enumerate(row))}</tr>" for row in rows)
     return f'<div class="wide {kind}"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
 
@@ -322,22 +350,30 @@ def short_value(of: Any) -> str:
 def _text(of: Any, limit: int | None = None, depth: int = 20) -> str:
     """Return a value as text: text as it is, dicts by their fields, whatever else as Python writes it.
 
-    Of a dict there may be no more than a limit of letters asks for.
+    Of what has parts there may be no more than a limit of letters asks for.
     """
     if isinstance(of, str):
         return of
     if isinstance(of, float):
         return repr(float(of))  # for JSON, NaN would be nothing
-    if not isinstance(of, dict) or not depth:
-        said = plain(of, depth)
-        return said if isinstance(said, str) else repr(said)
+    if depth and isinstance(of, dict):
+        return f"{{{_listed((f'{_text(n)}: {_text(v, limit, depth - 1)}' for n, v in of.items()), limit)}}}"
+    if depth and type(of) in (list, tuple):
+        items = (repr(v) if isinstance(v, str) else _text(v, limit, depth - 1) for v in of)
+        return f"[{_listed(items, limit)}]" if type(of) is list else f"({_listed(items, limit)})"
+    said = plain(of, depth)
+    return said if isinstance(said, str) else repr(said)
+
+
+def _listed(texts: Iterable[str], limit: int | None) -> str:
+    """Return texts one after the other, up to a limit of letters or a little more."""
     parts, length = [], 0
-    for name, item in of.items():
-        parts.append(f"{_text(name)}: {_text(item, limit, depth - 1)}")
-        length += len(parts[-1])
+    for text in texts:
+        parts.append(text)
+        length += len(text)
         if limit is not None and length > limit:
             break
-    return f"{{{', '.join(parts)}}}"
+    return ", ".join(parts)
 
 
 def _cut(text: str, limit: int) -> str:

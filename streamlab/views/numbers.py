@@ -24,17 +24,17 @@ def short(number: float) -> str:
     """
     for at, (unit, letter) in enumerate(_UNITS):
         if number >= unit * 0.9995:  # what rounds to it
-            return f"{number / unit:.3g}{letter}" if at else f"{number / unit:,.3g}{letter}"
+            return f"{number / unit:.3g}{letter}" if at or number < 1e15 else f"{number:.3g}"
     return f"{number:.3g}"
 
 
 def percent(share: float) -> str:
     """Return a share of 1 as per cent.
 
-    >>> percent(0), percent(0.004), percent(0.25)
-    ('0%', '<1%', '25%')
+    >>> percent(0), percent(0.004), percent(0.25), percent(0.999), percent(1)
+    ('0%', '<1%', '25%', '>99%', '100%')
     """
-    return "<1%" if 0 < share < 0.01 else f"{share:.0%}"
+    return "<1%" if 0 < share < 0.01 else ">99%" if 0.99 < share < 1 else f"{share:.0%}"
 
 
 def micros(us: float | None) -> str:
@@ -56,13 +56,13 @@ def micros(us: float | None) -> str:
 def clock(seconds: float) -> str:
     """Return a duration in seconds as a clock would tell it.
 
-    >>> clock(0.0034), clock(49.9), clock(150), clock(7_300)
-    ('3.4 ms', '49.9 s', '2 min 30 s', '2 h 1 min')
+    >>> clock(0.0034), clock(49.9), clock(59.97), clock(150), clock(7_300)
+    ('3.4 ms', '49.9 s', '1 min 0 s', '2 min 30 s', '2 h 1 min')
     """
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1e3:.{1 if seconds < 0.01 else 0}f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -10,15 +10,18 @@ import html
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
-from streamlab.views.diagram import breadth, escaped, fitted
+from streamlab.views.letters import breadth, escaped, fitted
 from streamlab.views.numbers import short
 
 #: Room for labels: to the left of numbers, and of names; above (the legend), to the right and below, in pixels.
 LEFT, NAMES, ABOVE, RIGHT, BELOW = 52, 84, 26, 10, 22
 #: A letter's width, and a legend's row, in pixels.
 LETTER, ROW = 6.3, 16
+#: Points of a line from which on it has at most two in each column of so many pixels.
+POINTS, COLUMN = 300, 3
 GRID, FAINT = "rgba(127,127,127,.25)", 'fill="currentColor" opacity=".65"'
 
 Scale = Callable[[float], float]
@@ -38,7 +41,7 @@ def still(figure: Mapping[str, Any], width: int = 460, height: int = 240) -> str
         >>> still(throughput(streamlab.run(["warn: hot"]).moments()[1])).startswith("<svg")
         True
     """
-    data, layout = figure["data"], figure["layout"]
+    data, layout = [trace for trace in figure["data"] if trace.get("visible", True) is True], figure["layout"]
     kinds = {trace["type"] for trace in data}
     if kinds == {"sankey"}:
         parts, tall = _sankey(data[0], width, height)
@@ -168,6 +171,7 @@ def _line(trace: Mapping[str, Any], points: Sequence[tuple[float, float]]) -> st
         return ""
     colour, title = trace["line"]["color"], f"<title>{_shown(trace['name'], 60)}</title>"
     opacity = trace.get("opacity", 1)
+    points = _thinned(points)
     if len(points) == 1:
         ((x, y),) = points
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}" opacity="{opacity}">{title}</circle>'
@@ -177,6 +181,21 @@ def _line(trace: Mapping[str, Any], points: Sequence[tuple[float, float]]) -> st
         f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.8" stroke-linejoin="round"{dash}'
         f' opacity="{opacity}">{title}</path>'
     )
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """Return no more points than can be told apart: of those that share a column of pixels the lowest and the highest."""
+    if len(points) <= POINTS:
+        return points
+    kept: list[tuple[float, float]] = []
+    for _, column in groupby(points, key=lambda point: point[0] // COLUMN):
+        ends = sorted({min(among := list(column), key=_height), max(among, key=_height)})
+        kept.extend(ends)
+    return kept
+
+
+def _height(point: tuple[float, float]) -> float:
+    return point[1]
 
 
 # Bars from left to right

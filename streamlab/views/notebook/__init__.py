@@ -1,7 +1,8 @@
 """Runs in a notebook: the live view, and plots on demand.
 
-``live``   the live view of a run: widgets, and the one thread that keeps them up to date
-``plots``  plotly figures of a run, and the still pictures beside them
+``picture``  a still picture of a run
+``live``     the live view of a run: widgets, and the one thread that keeps them up to date
+``plots``    plotly figures of a run, and the still pictures beside them
 
 plotly and ipywidgets are imported here and nowhere else, and only when somebody looks.
 """
@@ -13,16 +14,16 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from streamlab.errors import NotebookError
-from streamlab.views import markup
+from streamlab.views.notebook.picture import picture_of
 
 if TYPE_CHECKING:
     from streamlab.run import Run
     from streamlab.views.notebook.plots import Plots
 
+__all__ = ["picture_of", "plots_of", "show"]
+
 #: What the live view is made with.
 NEEDED = ("ipywidgets", "anywidget", "plotly")
-#: Rows of the latest traces and errors that a view shows.
-ROWS = 10
 
 
 def show(run: Run) -> None:
@@ -32,16 +33,11 @@ def show(run: Run) -> None:
         return
     from IPython.display import display
 
-    still = display({"text/html": picture(run), "text/plain": repr(run)}, raw=True, display_id=True)
+    still = display({"text/html": picture_of(run), "text/plain": repr(run)}, raw=True, display_id=True)
     if all(importlib.util.find_spec(name) for name in NEEDED):
         from streamlab.views.notebook.live import view_of  # takes a while the first time; there is the picture
 
         view_of(run).show(still)
-
-
-def picture(run: Run) -> str:
-    """Return a still and complete picture of a run, as HTML."""
-    return markup.run(run.overview(), run.moments()[1], run.latest_traces(ROWS), run.latest_errors(ROWS))
 
 
 def plots_of(run: Run) -> Plots:

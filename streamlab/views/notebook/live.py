@@ -25,40 +25,44 @@ from IPython.display import DisplayHandle, display
 
 from streamlab.errors import StreamlabError
 from streamlab.run import ENDED, Run
-from streamlab.views import figures, markup, notebook
-from streamlab.views.diagram import escaped
+from streamlab.views import figures, markup
+from streamlab.views.letters import escaped
+from streamlab.views.notebook.picture import picture_of
 
-#: Seconds between two looks at the run; and how many times longer than a look the pause after it is, at least, so that
-#: looking costs a busy run no more than a few per cent.
-PERIOD, REST = 0.25, 10.0
+#: Seconds between two looks at the run.
+PERIOD = 0.25
+#: How many times longer than a look the pause after it is, at least: looking costs a busy run no more than some per cent.
+REST = 10.0
 #: Seconds after which a thread that computes lets another one go on, while a view follows a run. By Python's own 5 ms, a
 #: cell that is run beside a busy run would wait that long a dozen times.
 SWITCH_SECONDS = 0.0005
-#: Points of all lines in the charts together, at most; and moments, at most.
-POINTS, MOMENTS = 4_800, 600
+#: Moments in the charts, at most; and points of all lines together, at most.
+MOMENTS = 600
+POINTS = 4_800
 #: Seconds between two still pictures: first, and at last; each is twice as long as the one before.
 FIRST_PICTURE, LAST_PICTURE = 1.0, 60.0
 #: Looks after a browser has opened the view in which the charts are drawn whether there is news or not: until then plotly
 #: may have taken a width before it had one, and has what the charts were made with, not what they are now.
 SETTLING = 8
-#: Looks that may fail one after the other before the view gives up; still pictures of one view that are kept up to date.
-TRIES, PICTURES = 5, 8
+#: Looks that may fail one after the other before the view gives up.
+TRIES = 5
+#: Still pictures of one view that are kept up to date: the last ones.
+PICTURES = 8
 
 
 Identity = tuple[str, str | None, str | None]
 
 _views: weakref.WeakKeyDictionary[Run, View] = weakref.WeakKeyDictionary()
-_views_lock = threading.Lock()
+_views_lock = threading.RLock()  # a view that is made looks at the others
 
 
 def view_of(run: Run) -> View:
     """Return the view of a run: one and the same, however often the run is displayed."""
-    view = _views.get(run)
-    if view is None:
-        view = View(run)
-        with _views_lock:
-            _views[run] = view
-    return view
+    with _views_lock:
+        view = _views.get(run)
+        if view is None:
+            view = _views[run] = View(run)
+        return view
 
 
 def _others(run: Run) -> list[Run]:
@@ -77,9 +81,12 @@ class View:
     def __init__(self, run: Run) -> None:
         self._run = weakref.ref(run)
         self._awake = threading.Event()
+        # The lock guards what follows. Whoever wants something (a display, a browser that opens the view, a button) says so
+        # here and wakes the thread, which is started if there is none; it ends when the run has ended and nothing is due.
         self._lock = threading.Lock()
         self._following = False
-        self._settling = 0
+        self._due = 0  # looks that are to be taken even though the run has ended
+        self._anew = False  # whether the charts are to be drawn from nothing
         self._pictures: list[DisplayHandle] = []
         self._shown: dict[tuple[int, str], Any] = {}
         self._ticks, self._drawn = -1, 0
@@ -106,14 +113,16 @@ class View:
         self._box.add_class("streamlab-live")
         self._look(run)
         self._figure.observe(self._opened, "_view_count")
-        self._wake()
 
     def show(self, picture: DisplayHandle) -> None:
         """Display it, after a picture that it is to keep up to date."""
         widget = {"model_id": self._box.model_id, "version_major": 2, "version_minor": 0}
         nothing = {"text/html": "<span></span>", "text/plain": ""}  # where there are no widgets
         display({"application/vnd.jupyter.widget-view+json": widget} | nothing, raw=True)
-        self._pictures = [*self._pictures, picture][-PICTURES:]
+        with self._lock:
+            self._pictures = [*self._pictures, picture][-PICTURES:]
+            self._due = max(self._due, 1)  # the picture is older than the widgets, and the run may have ended since
+        self._wake()
 
     # Buttons
 
@@ -148,14 +157,14 @@ class View:
         """Note that a browser has opened the view, or closed it."""
         if (change.new or 0) > (change.old or 0):
             with self._lock:
-                self._settling = SETTLING
+                self._due, self._anew = SETTLING, True
             self._wake()
 
     def _wake(self) -> None:
         """Let the thread look now; start it if there is none and something to look at."""
         run = self._run()
         with self._lock:
-            if not self._following and run is not None and (self._settling or run.state not in ENDED):
+            if not self._following and run is not None and (self._due or run.state not in ENDED):
                 self._following = True
                 threading.Thread(target=self._follow, args=(run,), name="streamlab-view", daemon=True).start()
         self._awake.set()
@@ -164,43 +173,51 @@ class View:
 
     def _follow(self, run: Run) -> None:
         """Keep the widgets up to date until the run has ended, and leave a picture of that."""
+        failed, pause, next_picture = 0, FIRST_PICTURE, time.monotonic() + FIRST_PICTURE
         with _nimble:
-            self._look_on(run)
-        with contextlib.suppress(Exception):  # the kernel may be ending
-            self._draw_pictures(run)
-
-    def _look_on(self, run: Run) -> None:
-        failed, pause = 0, FIRST_PICTURE
-        next_picture = time.monotonic() + pause
-        while True:
-            ended = run.state in ENDED  # before the look: it then sees the last of it
-            began = time.monotonic()
-            try:
-                self._look(run)
-                if time.monotonic() >= next_picture and not ended:
-                    self._draw_pictures(run)
+            while True:
+                began = time.monotonic()
+                ended = run.state in ENDED  # before the look: it then sees the last of it
+                failed = 0 if self._try_to_look(run) else failed + 1
+                if began >= next_picture or (ended and self._due <= 1):
                     pause = min(2 * pause, LAST_PICTURE)
-                    next_picture = time.monotonic() + pause
-                failed = 0
-            except Exception as error:  # a view that stands still, and says nothing, would be believed
-                failed += 1
-                self._head.value = markup.piece(f'<div class="bad">The view failed: {escaped(repr(error))}</div>')
-                self._shown.clear()
-            with self._lock:
-                self._settling = max(self._settling - 1, 0)
-                if failed == TRIES or (ended and not self._settling):
-                    self._following = False
-                    break
-            self._awake.wait(max(PERIOD, REST * (time.monotonic() - began)))
-            self._awake.clear()
+                    next_picture = began + pause
+                    self._draw_pictures(run)
+                with self._lock:
+                    self._due = max(self._due - 1, 0)
+                    if failed == TRIES or (ended and not self._due):
+                        self._following = False
+                        return
+                self._awake.wait(max(PERIOD, REST * (time.monotonic() - began)))
+                self._awake.clear()
+
+    def _try_to_look(self, run: Run) -> bool:
+        """Show what is new; or that it failed: a view that stands still, and says nothing, would be believed."""
+        try:
+            self._look(run)
+        except Exception as error:
+            self._head.value = markup.piece(f'<div class="bad">The view failed: {escaped(repr(error))}</div>')
+            self._shown.clear()
+            return False
+        return True
 
     def _look(self, run: Run) -> None:
         """Show what is new."""
         overview = run.overview()
         state = overview["stats"]["state"]
+        self._show_state(run, overview, state)
+        if overview["ticks"] == self._ticks and state not in ENDED and not self._due:
+            return
+        self._set(self._graph, "value", markup.piece(markup.graph(overview)))
+        rows = run.latest_traces(markup.ROWS), run.latest_errors(markup.ROWS)
+        self._set(self._latest, "value", markup.piece(markup.latest(overview, *rows)))
+        self._draw(run, overview, last=state in ENDED)
+        self._ticks = overview["ticks"]  # at last: what fails is tried again
+
+    def _show_state(self, run: Run, overview: Any, state: str) -> None:
         self._set(self._head, "value", markup.piece(markup.head(overview)))
+        usable = {"pause": state in ("starting", "running"), "resume": state == "paused", "stop": state not in ENDED}
         for name, button in self._buttons.items():
-            usable = {"pause": state in ("starting", "running"), "resume": state == "paused", "stop": state not in ENDED}
             self._set(button, "disabled", not usable.get(name, True))
         others = _others(run)
         self._set(self._buttons["others"].layout, "display", "" if others and state not in ENDED else "none")
@@ -208,18 +225,9 @@ class View:
         progress = run.progress
         self._set(self._progress.layout, "display", "none" if progress is None else "")
         self._set(self._progress, "value", progress or 0.0)
-        if self._settling == SETTLING:
-            self._traces = []
-        if overview["ticks"] == self._ticks and state not in ENDED and not self._settling:
-            return
-        self._ticks = overview["ticks"]
-        self._set(self._graph, "value", markup.piece(markup.graph(overview)))
-        rows = run.latest_traces(notebook.ROWS), run.latest_errors(notebook.ROWS)
-        self._set(self._latest, "value", markup.piece(markup.latest(overview, *rows)))
-        self._draw(run, overview, last=state in ENDED)
 
     def _set(self, widget: Any, name: str, value: Any) -> None:
-        """Set a property if it is another; what was set last is remembered here, as asking the widget is slow."""
+        """Set a property if it is another; asking the widget would be slow. Widgets live as long as the view, so do ids."""
         key = id(widget), name
         if self._shown.get(key) != value:
             setattr(widget, name, value)
@@ -228,8 +236,10 @@ class View:
     def _draw(self, run: Run, overview: Any, *, last: bool) -> None:
         """Bring the charts up to date, in one message."""
         figure, board = self._figure, _board(run, overview)
+        with self._lock:
+            anew, self._anew = self._anew, False
         traces = [_identity(trace) for trace in board["data"]]
-        if traces != self._traces:
+        if anew or traces != self._traces:
             self._traces = traces
             hidden = {trace.legendgroup for trace in figure.data if trace.visible == "legendonly"}
             for trace in board["data"]:
@@ -249,9 +259,12 @@ class View:
             _keep(figure)
 
     def _draw_pictures(self, run: Run) -> None:
-        still = {"text/html": notebook.picture(run), "text/plain": repr(run)}
-        for picture in self._pictures:
-            picture.update(still, raw=True)
+        with self._lock:
+            pictures = list(self._pictures)
+        with contextlib.suppress(Exception):  # the kernel may be ending; a picture less is no reason to stop
+            still = {"text/html": picture_of(run), "text/plain": repr(run)}
+            for picture in pictures:
+                picture.update(still, raw=True)
 
 
 def _stop_others(run: Run) -> None:
@@ -272,12 +285,12 @@ class _Nimble:
             self._entered += 1
             if self._entered == 1:
                 self._usual = sys.getswitchinterval()
-                sys.setswitchinterval(min(SWITCH_SECONDS, self._usual))
+                sys.setswitchinterval(SWITCH_SECONDS)
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._entered -= 1
-            if not self._entered:
+            if not self._entered and sys.getswitchinterval() == SWITCH_SECONDS:  # else somebody else has set it since
                 sys.setswitchinterval(self._usual)
 
 

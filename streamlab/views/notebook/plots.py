@@ -34,9 +34,22 @@ class Figure(go.Figure):
             "text/plain": repr(self),
         }
         try:
-            return bundle | {"image/svg+xml": still(self.to_plotly_json(), 860, 340)}
-        except (KeyError, TypeError, ValueError):  # somebody has added to the figure what only plotly can draw
+            return bundle | {"image/svg+xml": self._still()}
+        except (
+            ArithmeticError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # somebody has added to the figure what only plotly can draw
             return bundle
+
+    def _still(self) -> str:
+        """Return the picture, with the title if there is one; there is none of a figure with shapes, notes or subplots."""
+        figure = self.to_plotly_json()
+        layout = figure["layout"]
+        if any(layout.get(part) for part in ("shapes", "annotations", "images", "xaxis2", "yaxis2")):
+            raise ValueError("only plotly can draw this")
+        return still(figure, 860, 340)
 
 
 class Plots:
@@ -57,23 +70,23 @@ class Plots:
 
     def throughput(self, processor: str | None = None) -> go.Figure:
         """Return lines per second over time, from `Run.history`: of the busiest eight processors, or of one."""
-        return _plain(figures.throughput(self._moments(), self._known(processor)))
+        return _plotly(figures.throughput(self._moments(), self._known(processor)))
 
     def latency(self, processor: str | None = None) -> go.Figure:
         """Return the time of one value over time: p99 of the slowest eight processors, or p50, p95 and p99 of one.
 
         In microseconds, on a logarithmic axis; of the timed sample of each second.
         """
-        return _plain(figures.latency(self._moments(), self._known(processor)))
+        return _plotly(figures.latency(self._moments(), self._known(processor)))
 
     def errors(self, processor: str | None = None) -> go.Figure:
         """Return errors and retries of each second, of all processors that had any, or of one."""
         ticks, moments = self._run.moments()
-        return _plain(figures.problems(moments, self._known(processor), since=ticks - len(moments)))
+        return _plotly(figures.problems(moments, self._known(processor), since=ticks - len(moments)))
 
     def paths(self) -> go.Figure:
         """Return where lines go, from `Run.paths`, as a Sankey diagram."""
-        return _plain(figures.flow(self._run.overview()["paths"], self._processors))
+        return _plotly(figures.flow(self._run.overview()["paths"], self._processors))
 
     def timeline(self, line_no: int | None = None) -> go.Figure:
         """Return where lines spent their time: visits of the slowest twenty lines that are kept with hops, or of one line.
@@ -93,7 +106,7 @@ class Plots:
                 f'{"any line" if line_no is None else f"line {line_no}"}; run with trace="hops" to record all'
             )
         timed.sort(key=lambda line: -sum(us for hop in line[1] if not math.isnan(us := hop["duration_us"])))
-        return _plain(figures.timeline(timed[:SLOWEST], self._processors))
+        return _plotly(figures.timeline(timed[:SLOWEST], self._processors))
 
     @property
     def _processors(self) -> list[str]:
@@ -108,5 +121,5 @@ class Plots:
         return processor
 
 
-def _plain(figure: figures.Figure) -> go.Figure:
+def _plotly(figure: figures.Figure) -> go.Figure:
     return Figure(figure["data"], figure["layout"] | {"template": "none"})
