@@ -315,8 +315,15 @@ run
         expect(state(view(notebook))).to_have_text("finished")
         expect(notebook.page.locator(".jp-Cell .js-plotly-plot .main-svg").nth(6)).to_be_attached()
         assert notebook.failures() == []
-        for bar in notebook.page.locator(".js-plotly-plot .bars .point").all()[:40:8]:  # what a hover shows
-            bar.hover(force=True)
-        notebook.page.wait_for_timeout(500)
+        hovered = 0
+        for plot in notebook.page.locator(".jp-Cell .js-plotly-plot").all()[1:]:
+            plot.scroll_into_view_if_needed()
+            box = plot.bounding_box()
+            assert box is not None
+            for across in range(1, 8):  # over what is drawn there
+                notebook.page.mouse.move(box["x"] + box["width"] * across / 8, box["y"] + box["height"] * 0.45, steps=3)
+                notebook.page.wait_for_timeout(60)
+                hovered += plot.locator(".hoverlayer .hovertext, .hoverlayer .legend").count()
+        assert hovered > 5
         assert notebook.page.locator(".jp-Cell-outputWrapper :is(script, iframe, object, embed)").count() == 0
         assert notebook.page.evaluate("() => document.title").endswith("JupyterLab")

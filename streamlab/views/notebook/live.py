@@ -121,7 +121,10 @@ class View:
         display({"application/vnd.jupyter.widget-view+json": widget} | nothing, raw=True)
         with self._lock:
             self._pictures = [*self._pictures, picture][-PICTURES:]
-            self._due = max(self._due, 1)  # the picture is older than the widgets, and the run may have ended since
+            self._due = max(self._due, 1)
+        run = self._run()
+        if run is not None and run.state in ENDED:  # since the picture was drawn, perhaps; and while the cell still runs,
+            self._draw_pictures(run)  # as programs that execute notebooks do not listen between two cells
         self._wake()
 
     # Buttons
