@@ -31,8 +31,8 @@ from streamlab.views.notebook.picture import picture_of
 
 #: Seconds between two looks at the run.
 PERIOD = 0.25
-#: How many times longer than a look the pause after it is, at least: looking costs a busy run no more than some per cent.
-REST = 10.0
+#: How many times longer than a look the pause after it is, at least: looking costs a busy run some per cent at most.
+REST = 30.0
 #: Seconds after which a thread that computes lets another one go on, while a view follows a run. By Python's own 5 ms, a
 #: cell that is run beside a busy run would wait that long a dozen times.
 SWITCH_SECONDS = 0.0005
