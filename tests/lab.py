@@ -243,7 +243,7 @@ def take_pictures(folder: Path) -> list[Path]:
         ):
             notebook.command("application:toggle-left-area")
             notebook.run_all()
-            notebook.until_points(9)
+            notebook.until_points(6)
             pictures = [_shot(notebook, ".streamlab-live", folder / "notebook-live.png")]
             notebook.page.wait_for_selector(".streamlab-live .state.finished")
             notebook.last()
