@@ -12,7 +12,7 @@ from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from streamlab import EMIT, Pipeline, Run
-from streamlab.views import markup
+from streamlab.views import markup, values
 from streamlab.views.letters import escaped
 from streamlab.views.numbers import compact, micros, percent, short
 from tests.graphs import Enough, Plan, inputs, plans
@@ -156,7 +156,7 @@ def without(marked: str, dropped: str, kept: str) -> str:
 @example("a b", "")
 @example("x" * 1000, "x" * 999)
 def test_what_is_marked_and_struck_out_is_what_came_and_what_is_gone(before: str, after: str) -> None:
-    marked = markup.changed(before, after)
+    marked = values.changed(before, after)
     assert without(marked, "s", "mark") == after
     assert without(marked, "mark", "s") == before
     assert ("<s>" in marked or "<mark>" in marked) is (before != after)
@@ -165,10 +165,10 @@ def test_what_is_marked_and_struck_out_is_what_came_and_what_is_gone(before: str
 
 @given(sentences)
 def test_long_text_that_changed_is_marked_also_beyond_what_is_shown(text: str) -> None:
-    long = f"{text} {'y' * markup.LONG}"
-    for before, after in ((long, long[: markup.LONG]), (long, long + "z"), (long[: markup.LONG], long)):
-        assert markup.changed(before, after).startswith("<code><mark>")
-    assert "<mark>" not in markup.changed(long, long)
+    long = f"{text} {'y' * values.LONG}"
+    for before, after in ((long, long[: values.LONG]), (long, long + "z"), (long[: values.LONG], long)):
+        assert values.changed(before, after).startswith("<code><mark>")
+    assert "<mark>" not in values.changed(long, long)
 
 
 items = st.sampled_from([0, 1, 2, "", "1", "x", None, True, 1.0, 1.5, [1], ["1"], {"k": 1}, {"k": 2}])
@@ -179,7 +179,7 @@ fields = st.dictionaries(st.sampled_from(["a", "b", "<c>", 4, None]), items)
 @example({"a": "1"}, {"a": 1})
 @example({"a": 1}, {"a": True})
 def test_marked_fields_are_those_that_changed_or_came(before: dict[Any, Any], after: dict[Any, Any]) -> None:
-    marked = markup.changed(before, after)
+    marked = values.changed(before, after)
     Read(marked)
     shown = marked.removeprefix("<code>{").removesuffix("}</code>").split(", ") if before or after else []
     names = [re.sub("<[^>]*>", "", part).split(": ")[0] for part in shown]
@@ -197,10 +197,10 @@ def test_marked_fields_are_those_that_changed_or_came(before: dict[Any, Any], af
 
 
 def test_numbers_are_written_as_they_are() -> None:
-    assert markup.value(math.nan) == "<code>nan</code>"
-    assert markup.changed({"a": math.nan}, {"a": None}) == "<code>{a: <mark>None</mark>}</code>"
-    assert markup.changed(1, True) == "<mark><code>True</code></mark>"
-    assert markup.changed(2, 2) == "<code>2</code>"
+    assert values.value(math.nan) == "<code>nan</code>"
+    assert values.changed({"a": math.nan}, {"a": None}) == "<code>{a: <mark>None</mark>}</code>"
+    assert values.changed(1, True) == "<mark><code>True</code></mark>"
+    assert values.changed(2, 2) == "<code>2</code>"
 
 
 # Numbers
@@ -330,5 +330,5 @@ def test_long_paths_and_messages_are_cut() -> None:
 
 
 def test_what_is_no_number_is_said_wherever_it_is() -> None:
-    assert markup.value({"a": float("nan")}) == "<code>{a: nan}</code>"
-    assert markup.value([float("nan"), 1.0, ("b",)]) == "<code>[nan, 1.0, (&#x27;b&#x27;)]</code>"
+    assert values.value({"a": float("nan")}) == "<code>{a: nan}</code>"
+    assert values.value([float("nan"), 1.0, ("b",)]) == "<code>[nan, 1.0, (&#x27;b&#x27;)]</code>"

@@ -8,6 +8,7 @@ Views read snapshots of a run's tables, never the engine's live objects, and do 
 ``diagram``        the graph as a picture, SVG; pure
 ``numbers``        numbers as people read them; pure
 ``letters``        text for HTML and SVG; pure
+``values``         values as HTML, with what changed in them marked; pure
 ``markup``         runs, pipelines and lines as HTML, with those pictures; pure
 ``points``         counters and durations as monitoring has them; pure, shared by the views
 ``notebook``       the live view of a run in JupyterLab, and plots on demand

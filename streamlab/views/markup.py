@@ -6,31 +6,27 @@ left are tables that say the same.
 
 from __future__ import annotations
 
-import difflib
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 from streamlab.story import LineTrace, ended
-from streamlab.tables import plain
 from streamlab.views import figures
 from streamlab.views.diagram import diagram
 from streamlab.views.letters import escaped, fitted
 from streamlab.views.numbers import clock, compact, micros, percent, short
 from streamlab.views.stills import still
+from streamlab.views.values import LONG, SHORT, changed, cut, short_value, value
 
 STYLE = f"<style>{resources.files(__package__).joinpath('markup.css').read_text(encoding='utf-8')}</style>"
 
 LEDGER = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettered", "in_flight")
 _FATES = dict(zip(LEDGER[2:], ("emitted", "filtered", "absorbed", "dead_letter", "in_flight"), strict=True))
-#: Letters of one value, and of one in a table of many; rows of a table, and of a line's story. At most.
-LONG, SHORT, ROWS, HOPS = 1_000, 72, 10, 100
+#: Rows of a table, and of a line's story, at most.
+ROWS, HOPS = 10, 100
 #: Stops at the beginning and at the end of a path, at most.
 STOPS = 8
-#: Fields of a dict whose changes are marked; pairs of words that are compared to mark the changes of text.
-FIELDS, PAIRS = 100, 10_000
 #: Pixels of a chart, and of the flow.
 CHART, FLOW = (380, 210), (1180, 260)
 
@@ -84,7 +80,7 @@ def head(overview: Mapping[str, Any]) -> str:
     state = stats["state"]
     received, uptime = stats["lines"]["received"], stats["uptime_s"]
     rate = f"{short(received / uptime)} lines/s" if uptime > 0 else ""
-    why = f'<div class="bad">{_cut(overview["reason"], LONG)}</div>' if overview["reason"] else ""
+    why = f'<div class="bad">{cut(overview["reason"], LONG)}</div>' if overview["reason"] else ""
     return (
         f'<div class="row"><span class="name">{escaped(stats["pipeline"])}</span><span class="state {state}">{state}</span>'
         f'<span class="faint">{clock(uptime)}</span><span class="faint">{rate}</span></div>{why}{_ledger(stats["lines"])}'
@@ -95,8 +91,8 @@ def _ledger(lines: Mapping[str, int]) -> str:
     left, right = ([_term(name, lines[name]) for name in names] for names in (LEDGER[:2], LEDGER[2:]))
     whole = sum(lines[name] for name in LEDGER[2:])
     bar = "".join(
-        f'<span style="background:{figures.FATE_COLOURS[fate]};width:{100 * lines[name] / whole:.2f}%"></span>'
-        for name, fate in _FATES.items()
+        f'<span style="background:{figures.FATE_COLOURS[of]};width:{100 * lines[name] / whole:.2f}%"></span>'
+        for name, of in _FATES.items()
         if lines[name]
     )
     plus = '<span class="faint">+</span>'
@@ -105,8 +101,8 @@ def _ledger(lines: Mapping[str, int]) -> str:
 
 
 def _term(name: str, count: int) -> str:
-    fate = _FATES.get(name)
-    dot = f'<i style="background:{figures.FATE_COLOURS[fate]}"></i>' if fate else ""
+    of = _FATES.get(name)
+    dot = f'<i style="background:{figures.FATE_COLOURS[of]}"></i>' if of else ""
     return f'<span><b>{count:,}</b><span class="faint">{dot}{name.replace("_", " ")}</span></span>'
 
 
@@ -161,8 +157,7 @@ def paths(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{row['count']:,}",
             escaped(percent(row["share"])),
             way(row["path"].split(" > ") if row["path"] else []),
-            f'<span style="color:{figures.FATE_COLOURS[row["fate"]]}">●</span> {row["fate"].replace("_", " ")}'
-            f'<span class="share" style="width:{80 * row["share"]:.0f}px"></span>',
+            fate(row["fate"]) + f'<span class="share" style="width:{80 * row["share"]:.0f}px"></span>',
         )
         for row in rows[:ROWS]
     ]
@@ -176,7 +171,7 @@ def trace_rows(rows: Sequence[Mapping[str, Any]]) -> str:
             str(row["line_no"]),
             short_value(row["line"]),
             way(row["path"]),
-            f'<span style="color:{figures.FATE_COLOURS[row["fate"]]}">●</span> {row["fate"].replace("_", " ")}',
+            fate(row["fate"]),
             short_value(row["output"]) if row["fate"] == "emitted" else "",
             micros(row["duration_us"]),
         )
@@ -207,8 +202,7 @@ def line(trace: LineTrace) -> str:
     """Return the story of a line: where it went, its hops, and what each changed."""
     rows = trace.hop_rows()
     ends = [
-        f'<div class="row"><span style="color:{figures.FATE_COLOURS[row["fate"]]}">●</span>'
-        f"<span>{way(names)} → <b>{row['fate'].replace('_', ' ')}</b></span></div>"
+        f'<div class="row">{_dot(row["fate"])}<span>{way(names)} → <b>{row["fate"].replace("_", " ")}</b></span></div>'
         for row, names in list(zip(trace.branches, trace.ways, strict=True))[:ROWS]
     ]
     title = f'<div class="row"><span class="name">line {trace.line_no}</span>{value(trace.line)}</div>'
@@ -226,7 +220,7 @@ def _hop(row: Mapping[str, Any], own: str, most: float) -> tuple[str, ...]:
     made = "<br>".join(_out(row["value"], out) for out in row["outputs"][:ROWS])
     made += _more(len(row["outputs"]), ROWS, "trace.hops")
     if row["error"]:
-        made += f'<div class="bad">{_cut(row["error"], LONG)}</div>'
+        made += f'<div class="bad">{cut(row["error"], LONG)}</div>'
     return (
         f'<span class="own" style="--own:{own}">{escaped(row["processor"])}</span>',
         value(row["value"]),
@@ -241,70 +235,6 @@ def _out(before: Any, out: Mapping[str, Any]) -> str:
     if ended(out):
         return f'<span class="faint">{out["to"].replace("_", " ")}</span>'
     return f'<span class="faint">→ {escaped(out["to"])}</span> {changed(before, out["value"])}'
-
-
-def changed(before: Any, after: Any) -> str:
-    """Return a value with what was not in the one before marked, and what is gone struck out.
-
-    >>> changed("warn: hot", "WARN: hot")
-    '<code><s>warn</s><mark>WARN</mark>: hot</code>'
-    >>> changed({"a": 1, "b": 2}, {"a": 1, "b": 3})
-    '<code>{a: 1, b: <mark>3</mark>}</code>'
-    """
-    if isinstance(before, dict) and isinstance(after, dict):
-        return f"<code>{_fields(before, after)}</code>"
-    if isinstance(before, str) and isinstance(after, str):
-        return f"<code>{_words(before, after)}</code>"
-    text = value(after)
-    return text if _same(before, after) else f"<mark>{text}</mark>"
-
-
-def _same(before: Any, after: Any) -> bool:
-    if type(before) is not type(after):
-        return False
-    return before is after or _text(before) == _text(after)
-
-
-def _fields(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> str:
-    parts = []
-    for name, item in list(after.items())[:FIELDS]:
-        text, key = _cut(_text(item, 200), 200), _cut(_text(name), 200)
-        same = name in before and _same(before[name], item)
-        parts.append(
-            f"{key}: {text}" if same else f"{key}: <mark>{text}</mark>" if name in before else f"<mark>{key}: {text}</mark>"
-        )
-    if len(after) > FIELDS:
-        parts.append(f'<span class="faint">… ({len(after) - FIELDS:,} more fields)</span>')
-    gone = [name for name in before if name not in after]
-    parts += [f"<s>{_cut(_text(name), 200)}</s>" for name in gone[:FIELDS]]
-    return f"{{{', '.join(parts)}}}"
-
-
-def _words(before: str, after: str) -> str:
-    """Return text with the words that changed marked; of long ones, or if too many did, all from the first to the last."""
-    if max(len(before), len(after)) > LONG:
-        text = _cut(after, LONG)
-        return text if before == after else f"<mark>{text}</mark>"
-    old, new = (re.findall(r"\w+|\s+|[^\w\s]", text) for text in (before, after))
-    first = _alike(old, new)
-    last = _alike(old[first:][::-1], new[first:][::-1])
-    begin, end = escaped("".join(new[:first])), escaped("".join(new[len(new) - last :]))
-    old, new = old[first : len(old) - last], new[first : len(new) - last]
-    if len(old) * len(new) > PAIRS:
-        return begin + _exchanged(old, new) + end
-    steps = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
-    parts = [escaped("".join(new[k:m])) if kind == "equal" else _exchanged(old[i:j], new[k:m]) for kind, i, j, k, m in steps]
-    return begin + "".join(parts) + end
-
-
-def _alike(old: Sequence[str], new: Sequence[str]) -> int:
-    """Return how many words both begin with."""
-    return next((at for at, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-
-
-def _exchanged(old: Sequence[str], new: Sequence[str]) -> str:
-    gone, come = escaped("".join(old)), escaped("".join(new))
-    return (f"<s>{gone}</s>" if gone else "") + (f"<mark>{come}</mark>" if come else "")
 
 
 # Pieces
@@ -322,6 +252,15 @@ def way(names: Sequence[str]) -> str:
     return " → ".join(shown) or "(before the pipeline)"
 
 
+def fate(name: str) -> str:
+    """Return how a branch ended, with its colour."""
+    return f"{_dot(name)} {name.replace('_', ' ')}"
+
+
+def _dot(fate: str) -> str:
+    return f'<span style="color:{figures.FATE_COLOURS[fate]}">●</span>'
+
+
 def folded(title: str, content: str) -> str:
     """Return content that can be folded away, and is not."""
     return f"<details open><summary>{title}</summary>{content}</details>"
@@ -334,50 +273,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterab
     heads = "".join(f"<th {side[at]}>{name.replace('_', ' ')}</th>" for at, name in enumerate(columns))
     body = "".join(f"<tr>{''.join(f'<td {side[at]}>{cell}</td>' for at, cell in enumerate(row))}</tr>" for row in rows)
     return f'<div class="wide {kind}"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def value(of: Any, limit: int = LONG) -> str:
-    """Return a value as code, cut to some letters."""
-    return f"<code>{_cut(_text(of, limit), limit)}</code>"
-
-
-def short_value(of: Any) -> str:
-    """Return the beginning of a value, for a table with a row for each; the pointer is told more."""
-    text = _text(of, LONG)
-    return f'<code title="{escaped(text[:LONG])}">{escaped(fitted(text, SHORT))}</code>'
-
-
-def _text(of: Any, limit: int | None = None, depth: int = 20) -> str:
-    """Return a value as text: text as it is, dicts by their fields, whatever else as Python writes it.
-
-    Of what has parts there may be no more than a limit of letters asks for.
-    """
-    if isinstance(of, str):
-        return of
-    if isinstance(of, float):
-        return repr(float(of))  # for JSON, NaN would be nothing
-    if depth and isinstance(of, dict):
-        return f"{{{_listed((f'{_text(n)}: {_text(v, limit, depth - 1)}' for n, v in of.items()), limit)}}}"
-    if depth and type(of) in (list, tuple):
-        items = (repr(v) if isinstance(v, str) else _text(v, limit, depth - 1) for v in of)
-        return f"[{_listed(items, limit)}]" if type(of) is list else f"({_listed(items, limit)})"
-    said = plain(of, depth)
-    return said if isinstance(said, str) else repr(said)
-
-
-def _listed(texts: Iterable[str], limit: int | None) -> str:
-    """Return texts one after the other, up to a limit of letters or a little more."""
-    parts, length = [], 0
-    for text in texts:
-        parts.append(text)
-        length += len(text)
-        if limit is not None and length > limit:
-            break
-    return ", ".join(parts)
-
-
-def _cut(text: str, limit: int) -> str:
-    return escaped(text) if len(text) <= limit else f'{escaped(text[:limit])}<span class="faint">…</span>'
 
 
 def _more(count: int, most: int, where: str) -> str:
