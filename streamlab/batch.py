@@ -30,6 +30,29 @@ class Rejected(NamedTuple):
     message: str
 
 
+class Places(NamedTuple):
+    """Where consecutive lines are in their source, one after the other.
+
+    Attributes:
+        within: what they are places in, as the source has it: a file, a stream. Nobody else looks at it.
+        starts: where each line begins: a number of bytes, of an item, or the name of a message. One more than there are
+            lines, if the source can say where the next one will begin.
+        first: position in ``starts`` of the first line.
+    """
+
+    within: Any
+    starts: Sequence[Any]
+    first: int = 0
+
+    def start(self, index: int) -> Any:
+        """Return where a line begins."""
+        return self.starts[self.first + index]
+
+    def beyond(self, count: int) -> Places:
+        """Return the places of the lines after the first ``count``."""
+        return self._replace(first=self.first + count)
+
+
 @dataclass(slots=True)
 class Chunk:
     """Consecutive lines, as a source hands them over; an empty one says that the source has ended.
@@ -38,12 +61,14 @@ class Chunk:
         lines: the lines without their ends, a list or a `Column`; of a rejected one, what could be kept.
         rejected: which of them must not enter the pipeline, by rising ``position``.
         source: where they came from (a path, ``"stdin"``), one for the whole chunk.
+        places: where in the source they are; ``None`` when it cannot be read again from there.
         taken: the clock's time when they were taken from the source.
     """
 
     lines: Sequence[str]
     rejected: Sequence[Rejected] = field(default=())
     source: str = ""
+    places: Places | None = field(default=None, repr=False)
     taken: float | None = field(default=None, repr=False)
 
     @property
@@ -56,8 +81,8 @@ class Chunk:
         before = [mark for mark in self.rejected if mark.position < limit]
         after = [mark._replace(position=mark.position - limit) for mark in self.rejected if mark.position >= limit]
         return (
-            Chunk(self.lines[:limit], before, self.source, self.taken),
-            Chunk(self.lines[limit:], after, self.source, self.taken),
+            Chunk(self.lines[:limit], before, self.source, self.places, self.taken),
+            Chunk(self.lines[limit:], after, self.source, self.places and self.places.beyond(limit), self.taken),
         )
 
 
@@ -163,6 +188,7 @@ class Batch:
         clocked: time by segment, since the run began.
         stopped: the exception that ends the run, if a processor with ``on_error="stop"`` failed.
         source: where the lines came from.
+        places: where they are in it, until they are booked.
         taken: the clock's time when they were taken from there.
     """
 
@@ -180,6 +206,7 @@ class Batch:
     clocked: Sequence[Clocked]
     stopped: Exception | None = None
     source: str = ""
+    places: Places | None = None
     taken: float | None = None
 
     def emitted(self) -> tuple[Sequence[Any], NDArray[np.int64]]:
@@ -215,6 +242,7 @@ class Batch:
                 line="" if index < 0 else self.lines[index],
                 traceback=traceback_text(error),
                 source=self.source,
+                offset=None if index < 0 or self.places is None else self.places.start(index),
                 path=self.paths.text(dead.id),
             )
         )

@@ -141,10 +141,12 @@ class Engine:
         rows.until = until
         batch = self._advance(rows, first)
         batch.entered = len(batch.lines) - sum(mark.position < len(batch.lines) for mark in chunk.rejected)
-        batch.source, batch.taken = chunk.source, chunk.taken
+        batch.source, batch.places, batch.taken = chunk.source, chunk.places, chunk.taken
         for failure in batch.failures:
-            failure.line_no = None if failure.line_no is None else first + failure.line_no
             failure.source = chunk.source
+            if failure.line_no is not None:
+                failure.offset = None if chunk.places is None else chunk.places.start(failure.line_no)
+                failure.line_no += first
         if len(self._paths) > MAX_PATHS and not self._early:
             self._begin_tree()
         return batch

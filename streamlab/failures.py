@@ -39,6 +39,7 @@ class Failure:
         attempts: how often the processor tried.
         traceback: the user's part of it, as text; empty when no code of theirs was involved.
         source: where the line came from.
+        offset: where in the source: bytes, the number of an item, the name of a message; ``None`` when that is not known.
         path: the processors it had visited, ``start > warn``.
         dead: whether it became a dead letter (not skipped, nor handled by another processor).
     """
@@ -53,6 +54,7 @@ class Failure:
     attempts: int = 1
     traceback: str = ""
     source: str = ""
+    offset: int | str | None = None
     path: str = ""
     dead: bool = True
 

@@ -12,8 +12,9 @@ from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Protocol, runtime_checkable
 
-from streamlab.batch import Chunk
+from streamlab.batch import Chunk, Places
 from streamlab.errors import SourceError
+from streamlab.notices import Notice
 
 
 @runtime_checkable
@@ -44,6 +45,48 @@ class Source(Protocol):
     def close(self) -> None:
         """Let go of files and connections; more than once is fine."""
         ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """What a source has beside `Source` when a run can go on where another one ended; its chunks have `Chunk.places`.
+
+    `passed`, `position` and `acknowledge` are called from other threads than `read`.
+    """
+
+    def resume(self, position: Any) -> None:
+        """Go on where the source was whose `position` this is; called before anything is read.
+
+        Raises:
+            SourceError: it cannot.
+        """
+        ...
+
+    def passed(self, places: Places, count: int) -> None:
+        """Take note that the first ``count`` lines of a chunk are through: the sink has what came of them."""
+        ...
+
+    def position(self) -> Any:
+        """Return where to go on after the lines that have passed: plain data (text, numbers, lists, dicts)."""
+        ...
+
+
+@runtime_checkable
+class Acknowledging(Protocol):
+    """What a source has besides when it is to be told that lines need not be kept for it any more, as a broker does."""
+
+    def acknowledge(self, position: Any) -> None:
+        """Take note that what had passed at a `position` is safe: outputs, dead letters and counters are on disk.
+
+        Without a checkpoint it is called about once a second, when the sink has taken what came of them.
+        """
+        ...
+
+
+def notices_of(source: object) -> list[Notice]:
+    """Take the notices away that a source (or sink) has in its ``notices``, a deque, if it has one."""
+    notices: deque[Notice] = getattr(source, "notices", deque())
+    return [notices.popleft() for _ in range(len(notices))]
 
 
 def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: bool = False) -> Source:

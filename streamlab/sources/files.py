@@ -6,22 +6,43 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from io import FileIO
+from typing import Any
 
-from streamlab.batch import Chunk
+from streamlab.batch import Chunk, Places
 from streamlab.errors import SourceError
+from streamlab.notices import Notice
 from streamlab.sources.compressed import BLOCK, extension, unpacked
+from streamlab.sources.identity import Identity, identify
 from streamlab.sources.reader import LineReader
 
 #: Bytes of a block that is to become a column.
 COLUMN_BLOCK = 4 * 1024 * 1024
 
 
+@dataclass(slots=True)
+class _Opened:
+    """A file that has been opened.
+
+    Attributes:
+        path: where it was found.
+        identity: which it is.
+        offset: bytes of its text before the first line that has not passed; where to go on reading.
+    """
+
+    path: str
+    identity: Identity
+    offset: int = 0
+
+
 class FileSource:
     """The lines of files, in the order given; compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``) are unpacked.
 
     A chunk is of one file, has at most ``limit`` lines, and is made of about 256 KiB: memory does not grow with the
-    files.
+    files. A run that goes on where another one ended reads of each file what that one has not: files are told apart by
+    device, inode and what they begin with, whatever they are called by then; one that is shorter than what was read of it
+    is new.
 
     Args:
         paths: the files, such as `find_files` returns.
@@ -31,6 +52,7 @@ class FileSource:
 
     Attributes:
         blocking: whether one of them is a pipe or a device, where lines come when they come.
+        notices: what had to be said of them.
 
     Raises:
         SourceError: there are no files, or one is missing.
@@ -53,6 +75,9 @@ class FileSource:
         self._waiting = deque(paths)
         self._max_line_bytes = max_line_bytes
         self._columns = columns
+        self.notices: deque[Notice] = deque()
+        self._known: list[_Opened] = []  # of the run that this one goes on with
+        self._opened: list[_Opened] = []
         self._file: FileIO | None = None
         self._reader = LineReader(iter(()), "", max_line_bytes)
         self._done = 0  # bytes of the files before this one
@@ -79,6 +104,20 @@ class FileSource:
             self._consumed = self._done + self._file.tell()
         return chunk
 
+    def resume(self, position: Any) -> None:
+        """Go on where the source was whose `position` this is; files that it did not have are read whole."""
+        self._known = [_Opened(path, Identity(*identity), offset) for path, identity, offset in position]
+
+    def passed(self, places: Places, count: int) -> None:
+        """Take note that the first ``count`` lines of a chunk are through."""
+        places.within.offset = places.start(count)
+
+    def position(self) -> list[Any]:
+        """Return where to go on after the lines that have passed, as plain data."""
+        current = {opened.identity[:2] for opened in self._opened}
+        gone = (known for known in self._known if known.identity[:2] not in current)
+        return [[file.path, list(file.identity), file.offset] for file in (*gone, *self._opened)]
+
     def progress(self) -> float | None:
         """Return the share of the bytes on disk that has been read; ``None`` for pipes."""
         if self.blocking:
@@ -98,15 +137,47 @@ class FileSource:
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by _leave)
         except OSError as error:
             raise SourceError(f"{path} cannot be opened: {error.strerror}") from error
-        size = COLUMN_BLOCK if self._columns else BLOCK
-        blocks = unpacked(self._file, path) if extension(path) else _blocks(self._file, path, size)
-        self._reader = LineReader(blocks, path, self._max_line_bytes, columns=self._columns)
+        opened = self._identified(self._file, path)
+        size, start = COLUMN_BLOCK if self._columns else BLOCK, opened.offset if opened else 0
+        if extension(path):
+            blocks = _beyond(start, unpacked(self._file, path))
+        else:
+            if start:
+                self._file.seek(start)
+            blocks = _blocks(self._file, path, size)
+        self._reader = LineReader(blocks, path, self._max_line_bytes, columns=self._columns, within=opened, at=start)
+
+    def _identified(self, file: FileIO, path: str) -> _Opened | None:
+        """Return what is known of a file that has just been opened; ``None`` for a pipe or a device."""
+        if self.blocking:
+            return None
+        identity = identify(file.fileno())
+        opened = _Opened(path, identity)
+        before = next((known for known in self._known if known.identity.fits(file.fileno())), None)
+        if before is not None:
+            self._known.remove(before)
+            size = os.fstat(file.fileno()).st_size
+            if extension(path) or before.offset <= size:
+                opened.offset = before.offset
+            else:
+                message = f"{path} is shorter than what was read of it: it is read from its beginning"
+                self.notices.append(Notice("truncated", path, message))
+        self._opened.append(opened)
+        return opened
 
     def _leave(self) -> None:
         if self._file is not None:
             self._done = self._consumed
             self._file.close()
             self._file = None
+
+
+def _beyond(start: int, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Leave out the first bytes."""
+    for block in blocks:
+        if start < len(block):
+            yield block[start:]
+        start = max(start - len(block), 0)
 
 
 def _status(path: str) -> os.stat_result:

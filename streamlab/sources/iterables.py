@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from streamlab.batch import Chunk
+from streamlab.batch import Chunk, Places
 from streamlab.errors import SourceError
 from streamlab.sources.items import as_chunk
 
@@ -13,7 +13,7 @@ from streamlab.sources.items import as_chunk
 class SequenceSource:
     """The items of a list, tuple, array or Series: never waits, knows how far it is.
 
-    What is appended while it is being read is read as well.
+    What is appended while it is being read is read as well. A run that goes on where another one ended wants the same items.
 
     >>> source = SequenceSource(["a", "b", "c"])
     >>> source.read(2).lines, round(source.progress(), 2)
@@ -28,12 +28,27 @@ class SequenceSource:
         self._slice = _slicer(items)
         self._max_line_bytes = max_line_bytes
         self._given = 0
+        self._passed = 0
 
     def read(self, limit: int) -> Chunk:
         """Return the next 1 to ``limit`` items as lines; an empty chunk at the end."""
         items = self._slice(self._given, self._given + limit)
+        chunk = as_chunk(items, self.name, self._max_line_bytes)
+        chunk.places = Places(self, range(self._given, self._given + len(items) + 1))
         self._given += len(items)
-        return as_chunk(items, self.name, self._max_line_bytes)
+        return chunk
+
+    def resume(self, position: int) -> None:
+        """Go on at an item, by its number from 0."""
+        self._given = self._passed = position
+
+    def passed(self, places: Places, count: int) -> None:
+        """Take note that the first ``count`` lines of a chunk are through."""
+        self._passed = places.start(count)
+
+    def position(self) -> int:
+        """Return the number of the item after those that have passed."""
+        return self._passed
 
     def progress(self) -> float:
         """Return the share of the items that has been read."""

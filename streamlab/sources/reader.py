@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from streamlab.batch import Chunk
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlab.batch import Chunk, Places
 from streamlab.sources.lines import LineSplitter
 
 
@@ -13,15 +17,35 @@ class LineReader:
 
     So what an iterator of blocks raises comes after all lines before it; the half line it broke off in is not given.
 
+    Args:
+        blocks: the bytes.
+        source: what to call them in messages.
+        max_line_bytes: a longer line is cut there and rejected as ``oversize``.
+        columns: whether to give lines as columns.
+        within: what lines have their `Places` in; ``None`` when they cannot be read again.
+        at: the place of the first byte.
+
     >>> reader = LineReader(iter([b"a\\nb\\nc", b"c\\nd"]), "demo", max_line_bytes=100)
     >>> [reader.read(2).lines for _ in range(4)]
     [['a', 'b'], ['cc'], ['d'], []]
     """
 
-    def __init__(self, blocks: Iterator[bytes], source: str, max_line_bytes: int, *, columns: bool = False) -> None:
+    def __init__(
+        self,
+        blocks: Iterator[bytes],
+        source: str,
+        max_line_bytes: int,
+        *,
+        columns: bool = False,
+        within: Any = None,
+        at: int = 0,
+    ) -> None:
         self._blocks = blocks
         self._source = source
         self._splitter = LineSplitter(max_line_bytes, columns=columns)
+        self._within = within
+        self._at = at  # the place of the next block
+        self._begun = at  # the place of the line that has not ended
         self._ready = Chunk([])
         self._given = 0  # how many of the ready lines have been handed over
 
@@ -29,7 +53,7 @@ class LineReader:
         """Return the next 1 to ``limit`` lines, of one block; an empty chunk at the end."""
         while self._given == len(self._ready.lines):
             block = next(self._blocks, None)
-            self._ready = self._splitter.finish() if block is None else self._splitter.feed(block)
+            self._ready = self._finished() if block is None else self._fed(block)
             self._given = 0
             if block is None and not self._ready.lines:
                 return Chunk([], source=self._source)
@@ -37,4 +61,42 @@ class LineReader:
         self._given = stop
         marks = (mark for mark in self._ready.rejected if start <= mark.position < stop)
         rejected = [mark._replace(position=mark.position - start) for mark in marks]
-        return Chunk(self._ready.lines[start:stop], rejected, self._source)
+        places = self._ready.places and self._ready.places.beyond(start)
+        return Chunk(self._ready.lines[start:stop], rejected, self._source, places)
+
+    def _fed(self, block: bytes) -> Chunk:
+        chunk = self._splitter.feed(block)
+        if self._within is not None and chunk.lines:
+            chunk.places = Places(self._within, _Starts(self._begun, self._at, block))
+            self._begun = self._at + block.rfind(b"\n") + 1
+        self._at += len(block)
+        return chunk
+
+    def _finished(self) -> Chunk:
+        chunk = self._splitter.finish()
+        if self._within is not None and chunk.lines:
+            chunk.places = Places(self._within, (self._begun, self._at))
+            self._begun = self._at
+        return chunk
+
+
+class _Starts(Sequence[int]):
+    """Where the lines of a block begin, and where the one after it does; looked for when somebody asks."""
+
+    def __init__(self, first: int, at: int, block: bytes) -> None:
+        self._first = first
+        self._at = at
+        self._block = block
+        self._ends: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self._found()) + 1
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._at + int(self._found()[index - 1]) + 1 if index else self._first
+
+    def _found(self) -> NDArray[np.int64]:
+        if self._ends is None:
+            self._ends = np.flatnonzero(np.frombuffer(self._block, np.uint8) == ord("\n"))
+            self._block = b""
+        return self._ends

@@ -1,0 +1,74 @@
+"""What happened beside the lines: to a source, a sink or the run itself, and what was lost by it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+NOTICE_COLUMNS = ("time", "kind", "where", "message", "lost_lines", "lost_bytes", "count")
+
+#: The kinds, for who looks for one.
+NOTICE_KINDS = (
+    "truncated",  # a file was cut off while it was followed, or since it was last read
+    "vanished",  # a file was removed before all of it was read
+    "dropped",  # a bounded buffer was full, and lines were not taken
+    "disconnected",  # a source or sink cannot be reached for now
+    "reconnected",  # it can again
+    "waiting",  # output cannot be written for now
+    "hanging",  # a processor has been at a line for long
+    "pickled",  # state is saved in a way that only its own folder is to be trusted with
+    "full",  # the dead letter queue has reached its bound
+)
+
+
+@dataclass(slots=True)
+class Notice:
+    """One thing that happened.
+
+    Attributes:
+        kind: one of `NOTICE_KINDS`.
+        where: to what: a path, an address, a processor.
+        message: what to know, for people.
+        lost_lines: how many lines are known to be lost; 0 also where it cannot be known.
+        lost_bytes: how many bytes are.
+        count: how often it happened; a notice that is like the last one of its kind and place is counted with it.
+        time: when it happened last, seconds since the epoch.
+    """
+
+    kind: str
+    where: str
+    message: str
+    lost_lines: int = 0
+    lost_bytes: int = 0
+    count: int = 1
+    time: float = field(default_factory=time.time)
+
+
+@dataclass(slots=True)
+class Notices:
+    """The last notices, and what was lost in all.
+
+    Attributes:
+        lost_lines: lines that are known to be lost.
+        lost_bytes: bytes that are.
+    """
+
+    recent: deque[Notice] = field(default_factory=lambda: deque(maxlen=1000))
+    lost_lines: int = 0
+    lost_bytes: int = 0
+
+    def extend(self, notices: Iterable[Notice]) -> None:
+        """Take notices in."""
+        for notice in notices:
+            self.lost_lines += notice.lost_lines
+            self.lost_bytes += notice.lost_bytes
+            last = self.recent[-1] if self.recent else None
+            if last is not None and (last.kind, last.where) == (notice.kind, notice.where):
+                last.message, last.time = notice.message, notice.time
+                last.lost_lines += notice.lost_lines
+                last.lost_bytes += notice.lost_bytes
+                last.count += notice.count
+            else:
+                self.recent.append(notice)
