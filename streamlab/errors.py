@@ -6,6 +6,8 @@
     ├── PipelineError        the graph does not hold together; raised while building
     ├── SourceError          lines cannot be read
     ├── SinkError            output cannot be written
+    │   └── Outage           not for now: what was to be written can be given again
+    ├── CheckpointError      a run cannot go on where another one ended, or its progress cannot be saved
     ├── RunError             a run failed, or was asked for what it cannot do
     │   └── ProcessorFailed  a processor with ``on_error="stop"`` failed on a line
     ├── TraceError           a trace was asked for that was not kept
@@ -32,6 +34,14 @@ class SourceError(StreamlabError):
 
 class SinkError(StreamlabError):
     """Output cannot be written: a full disk, a missing folder, a file that is there already."""
+
+
+class Outage(SinkError):
+    """Output cannot be written for now: a full disk, a broker that is away. The same batch may be written again later."""
+
+
+class CheckpointError(StreamlabError):
+    """A run cannot go on where another one ended, or its progress cannot be saved."""
 
 
 class RunError(StreamlabError):

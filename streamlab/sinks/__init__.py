@@ -37,12 +37,38 @@ class Sink(Protocol):
             The positions in ``values`` that were refused, rising, each with the reason: these become dead letters.
 
         Raises:
+            Outage: not for now; nothing of the batch has been taken, or it may be taken twice. It may be written again.
             SinkError: nothing can be written any more; the run fails.
         """
         ...
 
     def close(self) -> None:
         """Write what is left and let go; more than once is fine."""
+        ...
+
+
+@runtime_checkable
+class Durable(Protocol):
+    """What a sink has beside `Sink` if nothing in it is lost or doubled when a run goes on from a checkpoint."""
+
+    def mark(self) -> Any:
+        """Return how far it is after all that was written, as plain data; called between two calls of ``write``."""
+        ...
+
+    def sync(self) -> None:
+        """See to it that all before the last `mark` survives a crash; called from another thread, while writing goes on.
+
+        Raises:
+            SinkError: it cannot be known that it does.
+        """
+        ...
+
+    def resume(self, mark: Any) -> None:
+        """Take back all that was written after a `mark` of an earlier sink of the same place; called before ``write``.
+
+        Raises:
+            SinkError: what is there is not what was there at the mark.
+        """
         ...
 
 
