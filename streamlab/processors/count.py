@@ -43,8 +43,7 @@ class count(Columnar):
 
     def bind(self) -> Kernel:
         """Return what counts, for one run."""
-        counts = _Counts(self.by, whole=self.by is None)
-        return counts.running if self.running else _AtTheEnd(counts)
+        return (_Running if self.running else _AtTheEnd)(self.by, whole=self.by is None)
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class top(Columnar):
 
     def bind(self) -> Kernel:
         """Return what counts, for one run."""
-        return _AtTheEnd(_Counts(self.by), self.n)
+        return _AtTheEnd(self.by, most=self.n)
 
 
 class _Counts:
@@ -99,30 +98,34 @@ class _Counts:
             self.of[key] = earlier[key] + more
         return keys, earlier
 
-    def running(self, column: Column) -> Outcome:
-        """Return a column with the counts so far."""
+
+class _Running(_Counts):
+    """Lets values through, with the counts so far."""
+
+    def __call__(self, column: Column) -> Outcome:
+        """Count a column, and return it with the counts."""
         keys, earlier = self.add(column)
         numbers = keys.of_each(np.fromiter(earlier.values(), np.int64)) + before(keys.codes) + 1
         return Outcome(with_numbers(column, "count", numbers), problems=keys.problems)
 
 
-class _AtTheEnd:
+class _AtTheEnd(_Counts):
     """Absorbs values; gives the counts when it is flushed, or only those of the most frequent keys."""
 
-    def __init__(self, counts: _Counts, most: int | None = None) -> None:
-        self.counts = counts
+    def __init__(self, by: str | None, whole: bool = False, most: int | None = None) -> None:
+        super().__init__(by, whole)
         self.most = most
 
     def __call__(self, column: Column) -> Outcome:
         """Count a column."""
-        keys, _ = self.counts.add(column)
+        keys, _ = self.add(column)
         return Outcome(column, np.zeros(len(column), dtype=np.bool_), problems=keys.problems)
 
     def flush(self) -> Iterator[dict[str, Any]]:
         """Yield the counts."""
-        counts = self.counts.of.items()
-        if self.counts.whole:
-            yield {"count": sum(self.counts.of.values())}
+        if self.whole:
+            yield {"count": sum(self.of.values())}
             return
+        counts = self.of.items()
         for key, n in counts if self.most is None else sorted(counts, key=lambda item: -item[1])[: self.most]:
             yield {"key": key, "count": n}

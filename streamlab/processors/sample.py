@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,13 +51,30 @@ class sample(Columnar):
         """Return what chooses, for one run."""
         if self.by is not None:
             return self.apply
-        generator = np.random.Generator(np.random.PCG64(self.seed))
-        return lambda column: Outcome(column, generator.random(len(column)) < self.rate)
+        return _Sample(self.rate, self.seed)
 
     def apply(self, column: Column) -> Outcome:
         """Return the values of the chosen keys."""
         keys = keys_of(column, self.by)
         return Outcome(column, keys.of_each(draws(keys.distinct, self.seed) < self.rate), problems=keys.problems)
+
+
+class _Sample:
+    """Draws a number for each value."""
+
+    def __init__(self, rate: float, seed: int) -> None:
+        self.rate = rate
+        self.generator = np.random.Generator(np.random.PCG64(seed))
+
+    def __call__(self, column: Column) -> Outcome:
+        """Return which values are chosen."""
+        return Outcome(column, self.generator.random(len(column)) < self.rate)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.generator.bit_generator.state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.generator.bit_generator.state = state
 
 
 def draws(keys: Sequence[Hashable], seed: int) -> NDArray[np.float64]:
