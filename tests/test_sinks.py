@@ -129,7 +129,7 @@ def test_a_file_with_content_is_only_replaced_when_told(tmp_path: Path) -> None:
     path = tmp_path / "out.log"
     path.write_text("precious\n")
     with pytest.raises(SinkError, match=r"out\.log is there already.*overwrite=True"):
-        open_sink(path)
+        put(open_sink(path), ["new"])
     assert path.read_text() == "precious\n"
     with contextlib.closing(FileSink(path, overwrite=True)) as sink:
         put(sink, ["new"])

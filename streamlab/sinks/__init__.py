@@ -51,6 +51,14 @@ class Sink(Protocol):
 class Durable(Protocol):
     """What a sink has beside `Sink` if nothing in it is lost or doubled when a run goes on from a checkpoint."""
 
+    def begin(self) -> None:
+        """Begin anew; called before ``write``, unless `resume` is.
+
+        Raises:
+            SinkError: there is something already.
+        """
+        ...
+
     def mark(self) -> Any:
         """Return how far it is after all that was written, as plain data; called between two calls of ``write``."""
         ...
@@ -73,15 +81,15 @@ class Durable(Protocol):
 
 
 def open_sink(output: object) -> Sink:
-    """Return the sink that ``output`` stands for.
+    """Return the sink that ``output`` stands for; if it is `Durable`, it is to begin or to resume yet.
 
     Args:
         output: a ``str`` or ``Path`` (a new file; ``"-"`` is standard output), an object with the `Sink` protocol, an
-            open file or stream, or a function that is called with each output.
+            open file or stream, or a function that is called with each output. A file that is there and not empty is
+            only replaced with ``FileSink(path, overwrite=True)``.
 
     Raises:
-        SinkError: nothing can be written there; a file that is there and not empty is only replaced with
-            ``FileSink(path, overwrite=True)``.
+        SinkError: nothing can be written there.
     """
     if isinstance(output, (str, os.PathLike)):
         from streamlab.sinks.files import FileSink

@@ -2,57 +2,115 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
-import stat
 from collections.abc import Callable, Sequence
-from io import BufferedWriter
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.errors import SinkError
+from streamlab.appending import Appending
+from streamlab.errors import Outage, SinkError
+from streamlab.identity import digest
 from streamlab.sinks.text import encoded
+
+#: Bytes at the end by which a file is known again.
+TAIL = 1024
+_RESTORE = "put back the file as it was, or begin anew with another checkpoint and another output"
 
 
 class FileSink:
     r"""Writes a line for each output, with its ``\n``: text as it is, a dict as compact JSON, other values by ``str``.
 
     A plain file has all of a batch when `write` returns, and nothing of one that failed. A compressed one (``.gz``,
-    ``.bz2``, ``.xz``, ``.zst``, by its name) is complete when it is closed.
+    ``.bz2``, ``.xz``, ``.zst``, by its name) is complete when it is closed, and at each `mark`.
 
     Args:
         path: where to write.
         overwrite: replace a file that is there and not empty; otherwise that is refused.
 
     Raises:
-        SinkError: the file is there already, its folder is not, or it cannot be written.
+        SinkError: its folder is not there, or it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         self.name = os.path.expanduser(os.fspath(path))
-        self._file = _open(self.name, overwrite)
-        self._regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
-        pack = PACKERS.get(os.path.splitext(self.name)[1].lower())
-        self._packed = pack(self._file) if pack else None
+        self._overwrite = overwrite
+        self._begun = False
+        self._pack = PACKERS.get(os.path.splitext(self.name)[1].lower())
+        self._packed: Any = None
+        self._file = _open(self.name)
 
     columns = True
     any_thread = True
+
+    def begin(self) -> None:
+        """Begin anew, before anything is written.
+
+        Raises:
+            SinkError: the file is there already and not empty.
+        """
+        if self._file.length and not self._overwrite:
+            self._file.close()
+            raise SinkError(
+                f"{self.name} is there already and not empty: give another path, or overwrite=True to replace it"
+            )
+        self._begun = True
+        if self._file.length:
+            self._file.cut(0)
+
+    def resume(self, mark: Any) -> None:
+        """Go on at a mark; what was written after it is cut off.
+
+        Raises:
+            SinkError: the file is not the one that it was then.
+        """
+        length = mark["length"]
+        if self._file.length < length:
+            raise SinkError(f"{self.name} is shorter than the {length:,} bytes that were written to it; {_RESTORE}")
+        if mark["tail"] != self._tail(length) or (not length and self._file.length and self._inode() != mark["inode"]):
+            raise SinkError(f"{self.name} does not have what was written to it; {_RESTORE}")
+        self._begun = True
+        self._file.cut(length)
+
+    def mark(self) -> Any:
+        """Return how much has been written, and by what to know the file again."""
+        self._finish()
+        return {"length": self._file.length, "tail": self._tail(self._file.length), "inode": self._inode()}
+
+    def sync(self) -> None:
+        """See to it that what was written survives a crash.
+
+        Raises:
+            SinkError: it cannot be known that it does.
+        """
+        try:
+            self._file.sync()
+        except (OSError, ValueError) as error:
+            raise SinkError(f"{self.name} cannot be made to last on its disk: {_reason(error)}") from error
 
     def write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> list[tuple[int, BaseException]]:
         """Write one batch; return what could not be made text.
 
         Raises:
-            SinkError: the disk is full, the file has been closed, or the like.
+            Outage: the disk is full, or the like; a plain file has nothing of the batch.
+            SinkError: it has been closed; a compressed file cannot be written.
         """
+        if not self._begun:
+            self.begin()
         data, refused = encoded(values)
+        if self._pack is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                raise Outage(f"{self.name} cannot be written: {_reason(error)}") from error
+            except ValueError as error:
+                raise SinkError(f"{self.name} cannot be written: {_reason(error)}") from error
+            return refused
         try:
-            if self._packed is not None:
-                self._packed.write(data)
-            else:
-                self._write_all(data)
+            if self._packed is None:
+                self._packed = self._pack(self._file)
+            self._packed.write(data)
         except (OSError, ValueError) as error:
             raise SinkError(f"{self.name} cannot be written: {_reason(error)}") from error
         return refused
@@ -66,65 +124,71 @@ class FileSink:
         if self._file.closed:
             return
         try:
-            try:
-                if self._packed is not None:
-                    self._packed.close()
-            finally:
-                self._file.close()
+            self._finish()
+        finally:
+            self._file.close()
+
+    def _finish(self) -> None:
+        """End a compressed stream; what comes later begins another one in the same file, as archives may."""
+        packed, self._packed = self._packed, None
+        if packed is None:
+            return
+        try:
+            packed.close()
         except (OSError, ValueError) as error:
             raise SinkError(f"{self.name} could not be finished: {_reason(error)}") from error
 
-    def _write_all(self, data: bytes | memoryview) -> None:
-        file: Any = self._file.raw
-        start = file.tell() if self._regular else 0
-        try:
-            write_all(file, data)
-        except OSError:
-            if self._regular:
-                with contextlib.suppress(OSError):  # a torn line is no reason to hide the error
-                    file.seek(start)
-                    file.truncate()
-            raise
+    def _tail(self, length: int) -> str:
+        """Return a digest of the last bytes before a length."""
+        start = max(length - TAIL, 0)
+        with open(self.name, "rb") as file:
+            return digest(file.fileno(), start, length - start)
+
+    def _inode(self) -> int:
+        return os.stat(self.name).st_ino
 
 
-def write_all(file: Any, data: bytes | memoryview) -> None:
-    """Write to a file without a buffer, which may take a part at a time, or for now nothing when it does not block."""
-    left = memoryview(data)
-    while left:
-        written = file.write(left)
-        if written is None:
-            select.select([], [file], [])
-        left = left[written or 0 :]
+class _Kept:
+    """A file that stays open when a packer, which has no other way to end, closes it."""
+
+    closed = False  # pyarrow asks for it
+
+    def __init__(self, file: Appending) -> None:
+        self.write = file.write
+        self.flush = file.flush
+
+    def close(self) -> None:
+        """Do nothing: whoever opened the file closes it."""
 
 
-def _gzip(file: BufferedWriter) -> IO[bytes]:
+def _gzip(file: Any) -> Any:
     import gzip
 
-    return gzip.GzipFile(fileobj=file, mode="wb")  # type: ignore[return-value]
+    return gzip.GzipFile(fileobj=file, mode="wb")
 
 
-def _bzip2(file: BufferedWriter) -> IO[bytes]:
+def _bzip2(file: Any) -> Any:
     import bz2
 
     return bz2.BZ2File(file, "wb")
 
 
-def _xz(file: BufferedWriter) -> IO[bytes]:
+def _xz(file: Any) -> Any:
     import lzma
 
     return lzma.LZMAFile(file, "wb")
 
 
-def _zstandard(file: BufferedWriter) -> Any:
+def _zstandard(file: Appending) -> Any:
     try:
         import pyarrow
     except ImportError as error:
         raise SinkError("writing .zst files needs pyarrow: pip install pyarrow") from error
-    return pyarrow.CompressedOutputStream(pyarrow.PythonFile(file, mode="w"), "zstd")
+    return pyarrow.CompressedOutputStream(pyarrow.PythonFile(_Kept(file), mode="w"), "zstd")
 
 
 #: How to pack, by the end of the file name.
-PACKERS: dict[str, Callable[[BufferedWriter], IO[bytes]]] = {
+PACKERS: dict[str, Callable[[Appending], Any]] = {
     ".gz": _gzip,
     ".bz2": _bzip2,
     ".xz": _xz,
@@ -132,14 +196,12 @@ PACKERS: dict[str, Callable[[BufferedWriter], IO[bytes]]] = {
 }
 
 
-def _open(path: str, overwrite: bool) -> BufferedWriter:
+def _open(path: str) -> Appending:
     folder = os.path.dirname(path) or os.curdir
     if not os.path.isdir(folder):
         raise SinkError(f"there is no folder {folder} to write {os.path.basename(path)} in: make it first")
     try:
-        if not overwrite and os.path.isfile(path) and os.path.getsize(path):
-            raise SinkError(f"{path} is there already and not empty: give another path, or overwrite=True to replace it")
-        return open(path, "wb" if overwrite else "ab")
+        return Appending(path)
     except (OSError, ValueError) as error:
         raise SinkError(f"{path} cannot be written: {_reason(error)}") from error
 

@@ -9,8 +9,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamlab.appending import write_all
 from streamlab.errors import SinkError
-from streamlab.sinks.files import write_all
 from streamlab.sinks.text import encoded, visible
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from streamlab.batch import Chunk, Places
 from streamlab.errors import SourceError
+from streamlab.identity import Identity, identify
 from streamlab.notices import Notice
 from streamlab.sources.compressed import BLOCK, extension, unpacked
-from streamlab.sources.identity import Identity, identify
 from streamlab.sources.reader import LineReader
 
 #: Bytes of a block that is to become a column.
