@@ -6,15 +6,18 @@ import operator
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamlab import report
+from streamlab.dead_letters import LETTER_COLUMNS, letter_of
 from streamlab.errors import RunError, TraceError
-from streamlab.failures import DEAD_LETTER_COLUMNS, ERROR_COLUMNS
+from streamlab.failures import ERROR_COLUMNS
 from streamlab.journal import Journal
 from streamlab.metrics import Snapshot
+from streamlab.notices import NOTICE_COLUMNS
 from streamlab.pipeline import Pipeline, nearest
 from streamlab.runners import Runner, State
 from streamlab.sinks import Sink
@@ -55,8 +58,8 @@ class Account:
 
     @property
     def reason(self) -> str | None:
-        """Why the run failed, in one line; ``None`` unless it did."""
-        return None if self.exception is None else f"{type(self.exception).__name__}: {self.exception}"
+        """Why the run failed, or what it waits for, in one line; ``None`` unless it did or does."""
+        return self._runner.waiting if self.exception is None else f"{type(self.exception).__name__}: {self.exception}"
 
     @property
     def uptime_s(self) -> float:
@@ -147,12 +150,37 @@ class Account:
 
     @property
     def dead_letters(self) -> pd.DataFrame:
-        """The lines that failed for good, whole; of a live run or one with a sink the last 10,000."""
+        """The lines that failed for good, whole; of a live run or one with a sink the last 10,000.
+
+        Columns are those of the dead letter queue; `Pipeline.replay` takes such a table.
+        """
         with self._journal() as journal:
-            rows, total = [failure.row() for failure in journal.failures.letters], journal.failures.dead
-        frame = table(rows, DEAD_LETTER_COLUMNS)
+            failures, total = list(journal.failures.letters), journal.failures.dead
+            lineage, version = journal.lineage, journal.version
+        frame = table((letter_of(f, lineage, version) | {"line": f.line} for f in failures), LETTER_COLUMNS)
         frame.attrs["total"] = total
         return frame
+
+    @property
+    def notices(self) -> pd.DataFrame:
+        """What happened beside the lines, the last 1,000 of it.
+
+        Columns are ``time, kind, where, message, lost_lines, lost_bytes, count``. Files that were truncated, brokers that
+        were away, buffers that were full, processors that hang; ``attrs["lost_lines"]`` and ``attrs["lost_bytes"]`` say
+        what is known to be lost in all.
+        """
+        with self._journal() as journal:
+            rows = [asdict(notice) for notice in journal.notices.recent]
+            lost = {"lost_lines": journal.notices.lost_lines, "lost_bytes": journal.notices.lost_bytes}
+        frame = table(rows, NOTICE_COLUMNS)
+        frame.attrs.update(lost)
+        return frame
+
+    @property
+    def resumed(self) -> int:
+        """How many lines were done by the runs that this one goes on with, from its checkpoint; 0 if it began anew."""
+        with self._journal() as journal:
+            return journal.resumed
 
     @property
     def unfinished(self) -> pd.DataFrame:
@@ -265,7 +293,7 @@ class Account:
             "paths": report.paths(snapshot),
             "failures": report.failures(snapshot),
             "ticks": ticks,
-            "reason": self.reason if state == "failed" else None,
+            "reason": self.reason,
             "traced": traced,
         }
 

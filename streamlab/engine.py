@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -40,12 +40,21 @@ class Engine:
         host: clock, sleep and concurrency.
         observe_all: whether every line is observed, not only a sample.
         parallel: whether plain functions run in the host's processes.
+        kept: the state of processors, by name, as `kept` gives it.
 
     Raises:
         PipelineError: the graph does not hold together, or a class cannot be instantiated.
     """
 
-    def __init__(self, pipeline: Pipeline, host: Host, *, observe_all: bool = False, parallel: bool = False) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        host: Host,
+        *,
+        observe_all: bool = False,
+        parallel: bool = False,
+        kept: Mapping[str, Any] | None = None,
+    ) -> None:
         pipeline.check()
         self.pipeline = pipeline
         self._host = host
@@ -55,14 +64,15 @@ class Engine:
         # In the same order however many processes there are.
         self._flushing = [processor.name for part in cut(pipeline) for processor in part.processors]
         self._sampler = None if observe_all else Sampler(columns=self.takes_columns)
-        self._steps = {p.name: self._step(p.name) for part in self._cuts for p in part.processors}
+        kept = kept or {}
+        self._steps = {p.name: self._step(p.name, kept.get(p.name)) for part in self._cuts for p in part.processors}
         self._seconds = [0.0] * len(self._cuts)
         self._early = 0  # chunks that have begun and whose turn has not come: they belong to this tree
         self._begin_tree()
 
-    def _step(self, name: str) -> Step:
+    def _step(self, name: str, kept: Mapping[str, Any] | None) -> Step:
         try:
-            return Step(self.pipeline.processors[name], self._host, self.pipeline.limits)
+            return Step(self.pipeline.processors[name], self._host, self.pipeline.limits, kept)
         except (Exception, SystemExit) as error:  # the class's own code
             raise PipelineError(
                 f"pipeline {self.pipeline.name!r}, processor {name!r}: its class cannot be instantiated without"
@@ -107,6 +117,10 @@ class Engine:
     def concurrency(self) -> int:
         """How many values at a time an async processor would like to have; 1 without any."""
         return max((p.concurrency for p in self.pipeline.processors.values() if p.kind == "async"), default=1)
+
+    def kept(self) -> dict[str, Callable[[], dict[str, Any]]]:
+        """Return how to get the state of each processor that keeps any, by name; asked for between two batches."""
+        return {name: step.kept for name, step in self._steps.items() if step.processor.keeps is not None}
 
     def begin(self, chunk: Chunk) -> Rows | None:
         """Let a chunk enter before its turn: what its rows have ``begun`` is to be called, in any thread, and replaced by

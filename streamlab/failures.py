@@ -10,18 +10,6 @@ from types import CodeType, TracebackType
 from typing import Any
 
 ERROR_COLUMNS = ("line_no", "time", "processor", "kind", "error", "message", "line", "attempts", "traceback")
-DEAD_LETTER_COLUMNS = (
-    "line_no",
-    "source",
-    "line",
-    "processor",
-    "kind",
-    "error",
-    "message",
-    "attempts",
-    "time",
-    "path",
-)
 
 
 @dataclass(slots=True)
@@ -42,6 +30,7 @@ class Failure:
         offset: where in the source: bytes, the number of an item, the name of a message; ``None`` when that is not known.
         path: the processors it had visited, ``start > warn``.
         dead: whether it became a dead letter (not skipped, nor handled by another processor).
+        number: of a dead letter, how many came before it in the run, and in those that it goes on with.
     """
 
     line_no: int | None
@@ -57,6 +46,7 @@ class Failure:
     offset: int | str | None = None
     path: str = ""
     dead: bool = True
+    number: int = -1
 
     def row(self) -> dict[str, Any]:
         """Return all there is, by name."""
@@ -91,6 +81,8 @@ class Failures:
         self.recent.extend(failures)
         self.total += len(failures)
         letters = [failure for failure in failures if failure.dead]
+        for number, failure in enumerate(letters, self.dead):
+            failure.number = number
         self.letters.extend(letters)
         self.dead += len(letters)
 

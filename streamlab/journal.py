@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from streamlab.batch import Batch, Chunk
 from streamlab.failures import Failures
 from streamlab.metrics import History, Ledger, Snapshot
+from streamlab.notices import Notices
 from streamlab.traces import Traces
 
 
@@ -17,6 +19,11 @@ class Journal:
 
     Attributes:
         received: lines booked so far, which is the number of the next one.
+        notices: what happened beside the lines.
+        resumed: lines that were booked by the runs that this one goes on with.
+        earlier: seconds that these took.
+        lineage: tells the run, and those that it goes on with, from all others.
+        version: of its pipeline.
         unfinished: lines that were read and not brought to an end, with their numbers.
     """
 
@@ -25,6 +32,11 @@ class Journal:
     traces: Traces
     failures: Failures
     received: int = 0
+    notices: Notices = field(default_factory=Notices)
+    resumed: int = 0
+    earlier: float = 0.0
+    lineage: str = ""
+    version: str = ""
     unfinished: list[tuple[int, str]] = field(default_factory=list)
 
     def begin(self, chunk: Chunk) -> None:
@@ -51,6 +63,24 @@ class Journal:
             rows = [row for row, id in enumerate(batch.ids.tolist()) if standing[id]]
             lines = dict.fromkeys(row if batch.origin is None else int(batch.origin[row]) for row in rows)
             self.unfinished += [(batch.first + index, batch.lines[index]) for index in lines]
+
+    def saved(self) -> dict[str, Any]:
+        """Return what counts on in a run that goes on with this one, as plain data; nothing may be under way."""
+        return {
+            "received": self.received,
+            "ledger": self.ledger.saved(),
+            "failures": [self.failures.total, self.failures.dead],
+            "lost": [self.notices.lost_lines, self.notices.lost_bytes],
+        }
+
+    def restore(self, saved: Mapping[str, Any], history: Iterable[tuple[int, Any]], uptime: float) -> None:
+        """Go on where another journal was when it was `saved`, after so many seconds."""
+        self.received = self.resumed = saved["received"]
+        self.earlier = uptime
+        self.ledger.restore(saved["ledger"])
+        self.failures.total, self.failures.dead = saved["failures"]
+        self.notices.lost_lines, self.notices.lost_bytes = saved["lost"]
+        self.history.restore(history, self.ledger.snapshot(uptime))
 
     def tick(self, time: float, uptime: float) -> Snapshot:
         """Book the moment in the history."""

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from streamlab.checkpoint import Checkpoint
+from streamlab.dead_letters import DeadLetterQueue
 from streamlab.engine import Engine
-from streamlab.errors import RunError
+from streamlab.errors import CheckpointError, RunError
 from streamlab.failures import Failures
+from streamlab.fingerprint import version
 from streamlab.journal import Journal
 from streamlab.metrics import History, Ledger
 from streamlab.pipeline import Pipeline
 from streamlab.run import Run
 from streamlab.runners import Runner
+from streamlab.runners.endurance import OnOutage
 from streamlab.runners.host import LocalHost
 from streamlab.runners.local import LocalRunner
-from streamlab.sinks import Sink, open_sink
+from streamlab.sinks import Durable, Sink, open_sink
 from streamlab.sinks.collect import Collect
-from streamlab.sources import open_source
+from streamlab.sinks.files import FileSink
+from streamlab.sources import Resumable, Source, open_source
 from streamlab.traces import TRACE_MODES, TraceMode, Traces
 
 #: Outputs that a live run without a sink keeps, and dead letters that a run with one does.
 LIVE_OUTPUTS = 10_000
 DEAD_LETTERS = 10_000
 
+_ANEW = "give what it was, or begin anew with another checkpoint and another output"
+
 Output = str | Path | Sink | Callable[[Any], object] | None
+Folder = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +54,10 @@ class Options:
     output: Output = None
     workers: int = 1
     isolation: Literal["thread", "process"] = "thread"
+    follow: bool = False
+    checkpoint: Folder | Checkpoint | None = None
+    dead_letters: Folder | DeadLetterQueue | None = None
+    on_outage: OnOutage = "fail"
 
     def __post_init__(self) -> None:
         if not any(self.trace is mode or (isinstance(self.trace, str) and self.trace == mode) for mode in TRACE_MODES):
@@ -52,6 +67,8 @@ class Options:
                 raise RunError(f"{name}={getattr(self, name)!r}: it must be a whole number, at least 1")
         if self.isolation not in ("thread", "process"):
             raise RunError(f"isolation={self.isolation!r}: use 'thread' or 'process'")
+        if self.on_outage not in ("fail", "wait"):
+            raise RunError(f"on_outage={self.on_outage!r}: use 'fail' or 'wait'")
 
 
 def run(
@@ -63,6 +80,10 @@ def run(
     output: Output = None,
     workers: int = 1,
     isolation: Literal["thread", "process"] = "thread",
+    follow: bool = False,
+    checkpoint: Folder | Checkpoint | None = None,
+    dead_letters: Folder | DeadLetterQueue | None = None,
+    on_outage: OnOutage = "fail",
 ) -> Run:
     """Run a pipeline, by default the demo, over a source to its end, and return the finished run.
 
@@ -74,6 +95,10 @@ def run(
         output: as for `Pipeline.run`.
         workers: as for `Pipeline.run`.
         isolation: as for `Pipeline.run`.
+        follow: as for `Pipeline.run`.
+        checkpoint: as for `Pipeline.run`.
+        dead_letters: as for `Pipeline.run`.
+        on_outage: as for `Pipeline.run`.
 
     Example:
         >>> import streamlab
@@ -85,7 +110,7 @@ def run(
     """
     from streamlab.demo import LINES, demo
 
-    options = Options(trace, trace_limit, output, workers, isolation)
+    options = Options(trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage)
     return execute(demo if pipeline is None else pipeline, LINES if source is None else source, options)
 
 
@@ -107,18 +132,114 @@ def _prepare(pipeline: Pipeline, source: Any, options: Options, *, live: bool) -
     if not isinstance(pipeline, Pipeline):
         raise RunError(f"pipeline={pipeline!r} is a {type(pipeline).__name__}: pass a streamlab.Pipeline")
     pipeline = pipeline.copy()
-    stopping = threading.Event()
-    host = LocalHost(stopping, options.workers)
-    processes = options.workers > 1 or options.isolation == "process"
-    engine = Engine(pipeline, host, observe_all=options.trace == "hops", parallel=processes)
-    opened = open_source(source, max_line_bytes=pipeline.limits.max_line_bytes, columns=engine.takes_columns)
-    try:
+    with ExitStack() as opened:  # is closed, should the rest not come about
+        checkpoint = _checkpoint(options)
+        saved = None
+        if checkpoint is not None:
+            opened.callback(checkpoint.close)
+            saved = checkpoint.load()
+            _check_state(checkpoint, saved or {}, pipeline)
+        stopping = threading.Event()
+        host = LocalHost(stopping, options.workers)
+        processes = options.workers > 1 or options.isolation == "process"
+        engine = Engine(pipeline, host, observe_all=options.trace == "hops", parallel=processes, kept=_states(saved or {}))
+        lines = open_source(
+            source,
+            max_line_bytes=pipeline.limits.max_line_bytes,
+            columns=engine.takes_columns,
+            follow=options.follow,
+        )
+        opened.callback(lines.close)
         sink = Collect(LIVE_OUTPUTS if live else None) if options.output is None else open_sink(options.output)
-    except BaseException:
-        opened.close()
-        raise
-    keep = None if options.output is None and not live else DEAD_LETTERS
-    traces = Traces(options.trace, options.trace_limit)
-    journal = Journal(Ledger(pipeline.entry.name), History(pipeline.processors), traces, Failures(keep))
-    runner = LocalRunner(engine, opened, sink, journal, host, stopping)
+        opened.callback(sink.close)
+        letters = _letters(options, checkpoint)
+        if letters is not None:
+            opened.callback(letters.close)
+        keep = None if options.output is None and not live and letters is None else DEAD_LETTERS
+        traces = Traces(options.trace, options.trace_limit)
+        journal = Journal(Ledger(pipeline.entry.name), History(pipeline.processors), traces, Failures(keep))
+        journal.version = version(pipeline)
+        if checkpoint is not None:
+            _check_facts(checkpoint, saved, _facts(pipeline, lines, sink, letters))
+        _go_on(checkpoint, saved, lines, sink, letters, journal)
+        runner = LocalRunner(
+            engine, lines, sink, journal, host, stopping, letters=letters, checkpoint=checkpoint, on_outage=options.on_outage
+        )
+        opened.pop_all()
     return Run(pipeline, runner, sink), runner
+
+
+def _checkpoint(options: Options) -> Checkpoint | None:
+    given = options.checkpoint
+    return given if given is None or isinstance(given, Checkpoint) else Checkpoint(given)
+
+
+def _letters(options: Options, checkpoint: Checkpoint | None) -> DeadLetterQueue | None:
+    """Return the dead letter queue: what was given, or one in the checkpoint."""
+    given = options.dead_letters
+    if isinstance(given, DeadLetterQueue):
+        return given
+    if given is not None:
+        return DeadLetterQueue(given)
+    return None if checkpoint is None else DeadLetterQueue(os.path.join(checkpoint.folder, "dead_letters"))
+
+
+def _states(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is saved of processors, by name."""
+    return {name.removeprefix("state/"): state for name, state in saved.items() if name.startswith("state/")}
+
+
+def _check_state(checkpoint: Checkpoint, saved: Mapping[str, Any], pipeline: Pipeline) -> None:
+    """Refuse state that no processor of the pipeline can go on with."""
+    for name, state in _states(saved).items():
+        processor = pipeline.processors.get(name)
+        now = None if processor is None else processor.keeps
+        if now != state["of"]:
+            raise CheckpointError(
+                f"the checkpoint {checkpoint.folder} has state of processor {name!r}, {state['of']}, which in pipeline"
+                f" {pipeline.name!r} is {'not there' if processor is None else now or 'one without state'}: {_ANEW}"
+            )
+
+
+def _facts(pipeline: Pipeline, source: Source, sink: Sink, letters: DeadLetterQueue | None) -> dict[str, str | None]:
+    """Return what must be the same for a run to go on with another one."""
+    return {
+        "pipeline": pipeline.name,
+        "kind of source": type(source).__name__,
+        "output": os.path.abspath(sink.name) if isinstance(sink, FileSink) else sink.name,
+        "dead letters": None if letters is None else os.path.abspath(letters.name),
+    }
+
+
+def _check_facts(checkpoint: Checkpoint, saved: Mapping[str, Any] | None, facts: dict[str, str | None]) -> None:
+    """Refuse to go on with what is not the same."""
+    for name, now in facts.items():
+        if saved is not None and saved[name] != now:
+            raise CheckpointError(f"the checkpoint {checkpoint.folder} has {name} {saved[name]!r}, and not {now!r}: {_ANEW}")
+    checkpoint.facts = facts | {"lineage": secrets.token_hex(6) if saved is None else saved["lineage"]}
+
+
+def _go_on(
+    checkpoint: Checkpoint | None,
+    saved: Mapping[str, Any] | None,
+    source: Source,
+    sink: Sink,
+    letters: DeadLetterQueue | None,
+    journal: Journal,
+) -> None:
+    """Put everything where it was saved to be, or where it begins."""
+    journal.lineage = secrets.token_hex(6) if checkpoint is None else str(checkpoint.facts["lineage"])
+    if saved is None or checkpoint is None:
+        if isinstance(sink, Durable):
+            sink.begin()
+        if letters is not None:
+            letters.begin(journal.lineage, journal.version)
+        return
+    if isinstance(source, Resumable) and saved["source"] is not None:
+        source.resume(saved["source"])
+    if isinstance(sink, Durable):
+        sink.resume(saved["sink"])
+    if letters is not None:
+        letters.resume(saved["letters"], journal.lineage, journal.version)
+        journal.failures.letters.extend(letters.recent(journal.lineage, DEAD_LETTERS))
+    journal.restore(saved["books"], checkpoint.history(), saved["uptime"])

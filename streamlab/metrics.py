@@ -97,6 +97,19 @@ class Histogram:
         other.total = self.total - (before.total if before else 0.0)
         return other
 
+    def saved(self) -> dict[str, Any]:
+        """Return what it has as plain data, for `restored`."""
+        used = np.flatnonzero(self._buckets)
+        return {"at": used.tolist(), "counts": self._buckets[used].tolist(), "total": self.total}
+
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any]) -> Histogram:
+        """Return one that has what another one had when it was `saved`."""
+        histogram = cls()
+        histogram._buckets[saved["at"]] = saved["counts"]
+        histogram.count, histogram.total = sum(saved["counts"]), saved["total"]
+        return histogram
+
     def within(self, seconds: Sequence[float]) -> list[int]:
         """Return how many durations do not exceed each of ``seconds``; exact where that is an edge."""
         edges = np.searchsorted(self.EDGES, np.asarray(seconds))
@@ -181,6 +194,27 @@ class Ledger:
         self._retries: dict[str, int] = {}
         self._timed: dict[str, Histogram] = {}
         self._segments: Sequence[Clocked] = ()
+        self._earlier: dict[str, float] = {}  # seconds by processor of the runs that this one goes on with
+
+    def saved(self) -> dict[str, Any]:
+        """Return all that it has as plain data, for `restore`; nothing may be pending."""
+        return {
+            "totals": self.totals().saved(),
+            "ways": [[list(names), fate.value, count] for (names, fate), count in self.ways().items()],
+            "retries": dict(self._retries),
+            "seconds": self._spent(self.totals()),
+            "timed": {name: histogram.saved() for name, histogram in self._timed.items()},
+            "end_to_end": self._end_to_end.saved(),
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on where another one was when it was `saved`."""
+        self._closed = Totals.restored(saved["totals"])
+        self._left_ways = Counter({(tuple(names), Fate(fate)): count for names, fate, count in saved["ways"]})
+        self._retries = dict(saved["retries"])
+        self._earlier = dict(saved["seconds"])
+        self._timed = {name: Histogram.restored(histogram) for name, histogram in saved["timed"].items()}
+        self._end_to_end = Histogram.restored(saved["end_to_end"])
 
     def book(self, batch: Batch, seconds: float | None = None) -> None:
         """Book where the branches of a batch came to, and how long it took in all; its lines are no longer pending."""
@@ -238,11 +272,17 @@ class Ledger:
     def snapshot(self, uptime: float) -> Snapshot:
         """Return all counters as they are now."""
         totals = self.totals()
-        seconds: dict[str, float] = {}
-        for segment in self._segments:
-            seconds.update(segment.exact or self._split(segment, totals))
+        seconds = self._spent(totals)
         timed = {name: histogram.copy() for name, histogram in self._timed.items()}
         return Snapshot(totals, dict(self._retries), seconds, timed, uptime, self.ways(), self._end_to_end.copy())
+
+    def _spent(self, totals: Totals) -> dict[str, float]:
+        """Return the seconds of each processor."""
+        seconds = dict(self._earlier)
+        for segment in self._segments:
+            for name, spent in (segment.exact or self._split(segment, totals)).items():
+                seconds[name] = seconds.get(name, 0.0) + spent
+        return seconds
 
     def _split(self, segment: Clocked, totals: Totals) -> dict[str, float]:
         """Share a segment's time among its processors: timed mean times visits, scaled to the whole."""
@@ -265,6 +305,13 @@ class History:
         self._moments: deque[list[dict[str, Any]]] = deque(maxlen=seconds)
         self._before: Snapshot | None = None
         self.ticks = 0
+
+    def restore(self, moments: Iterable[tuple[int, list[dict[str, Any]]]], snapshot: Snapshot) -> None:
+        """Go on after moments of another one, with the numbers of their ticks; the last of them was like ``snapshot``."""
+        for tick, rows in moments:
+            self._moments.append(rows)
+            self.ticks = tick + 1
+        self._before = snapshot
 
     def tick(self, time: float, snapshot: Snapshot) -> None:
         """Take in a snapshot, at ``time`` seconds since the epoch."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +110,10 @@ class Counts:
         ended = self.emitted + self.filtered + self.absorbed + self.dead_lettered
         return self.received + self.forked == ended + self.in_flight
 
+    def values(self) -> list[int]:
+        """Return the numbers in order."""
+        return [getattr(self, name) for name in self.__slots__]
+
     def add(self, other: Counts) -> None:
         """Add another's numbers to these."""
         for name in self.__slots__:
@@ -150,6 +154,25 @@ class Totals:
     def carried(self, origin: str | None, target: Target, count: int) -> None:
         """Count values on an edge."""
         self.edges[origin, target] = self.edges.get((origin, target), 0) + count
+
+    def saved(self) -> dict[str, Any]:
+        """Return them as plain data, for `restored`."""
+        return {
+            "run": self.run.values(),
+            "processors": {name: counts.values() for name, counts in self.processors.items()},
+            "edges": [[origin, None if target is EMIT else target, n] for (origin, target), n in self.edges.items()],
+            "failures": [[name, kind, fate.value, n] for (name, kind, fate), n in self.failures.items()],
+        }
+
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any]) -> Totals:
+        """Return the totals that were `saved`."""
+        return cls(
+            Counts(*saved["run"]),
+            {name: Counts(*values) for name, values in saved["processors"].items()},
+            {(origin, EMIT if target is None else target): n for origin, target, n in saved["edges"]},
+            {(name, kind, Fate(fate)): n for name, kind, fate, n in saved["failures"]},
+        )
 
     def add(self, other: Totals) -> None:
         """Add another tree's totals to these."""

@@ -16,8 +16,11 @@ from streamlab.processors import Processor, is_async, kind_of
 from streamlab.processors.columnar import Columnar, row_by_row
 
 if TYPE_CHECKING:
-    from streamlab.launch import Output
+    from streamlab.checkpoint import Checkpoint
+    from streamlab.dead_letters import DeadLetterQueue
+    from streamlab.launch import Folder, Output
     from streamlab.run import Run
+    from streamlab.runners.endurance import OnOutage
     from streamlab.traces import TraceMode
 
 F = TypeVar("F")
@@ -270,6 +273,10 @@ class Pipeline:
         output: Output = None,
         workers: int = 1,
         isolation: Literal["thread", "process"] = "thread",
+        follow: bool = False,
+        checkpoint: Folder | Checkpoint | None = None,
+        dead_letters: Folder | DeadLetterQueue | None = None,
+        on_outage: OnOutage = "fail",
     ) -> Run:
         """Run over a source to its end, and return the finished run; it may have failed, see `Run.state`.
 
@@ -283,16 +290,23 @@ class Pipeline:
                 to itself from line to line is then kept in each process apart.
             isolation: ``"process"``: plain functions run in a process of their own even with one worker, so that a line
                 on which they crash or hang costs that line only.
+            follow: go on reading files as they grow, are rotated, vanish and appear, until the run is stopped.
+            checkpoint: a folder, in which it is saved every second how far the run is. When it is there already, the run
+                goes on where the one before ended, however that was: lines, output, dead letters, state, counters.
+            dead_letters: a folder for the lines that fail for good; by default one in the checkpoint, if there is one.
+            on_outage: when output cannot be written for now: ``"fail"``, or ``"wait"`` until it can.
 
         Raises:
             PipelineError: the graph does not hold together.
             SourceError: the source cannot be opened.
             SinkError: the output cannot be opened.
+            CheckpointError: another run has the checkpoint, or it does not fit.
             KeyboardInterrupt: Ctrl-C; the run has been stopped.
         """
         from streamlab.launch import Options, execute
 
-        return execute(self, source, Options(trace, trace_limit, output, workers, isolation))
+        options = Options(trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage)
+        return execute(self, source, options)
 
     def start(
         self,
@@ -303,6 +317,10 @@ class Pipeline:
         output: Output = None,
         workers: int = 1,
         isolation: Literal["thread", "process"] = "thread",
+        follow: bool = False,
+        checkpoint: Folder | Checkpoint | None = None,
+        dead_letters: Folder | DeadLetterQueue | None = None,
+        on_outage: OnOutage = "fail",
     ) -> Run:
         """Start over a source in the background, and return the live run at once.
 
@@ -310,7 +328,8 @@ class Pipeline:
         """
         from streamlab.launch import Options, launch
 
-        return launch(self, source, Options(trace, trace_limit, output, workers, isolation))
+        options = Options(trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage)
+        return launch(self, source, options)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

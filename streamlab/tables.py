@@ -23,8 +23,9 @@ _INTEGERS = ("line_no", "branch", "attempts")
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     """Return rows as a DataFrame of these columns.
 
-    ``line_no``, ``branch`` and ``attempts`` are nullable integers, ``time`` (seconds since the epoch) is a timestamp in UTC,
-    and text that is not valid Unicode (bytes of a log that were not UTF-8) is kept, in a column of objects.
+    ``line_no``, ``branch`` and ``attempts`` are nullable integers, ``time`` and what ends in ``_at`` (seconds since the
+    epoch) are timestamps in UTC, and text that is not valid Unicode (bytes of a log that were not UTF-8) is kept, in a
+    column of objects.
     """
     rows = list(rows)
     return frame_of({name: [row.get(name) for row in rows] for name in columns})
@@ -42,7 +43,7 @@ def _column(name: str, values: Any) -> pd.Series[Any]:
 
     if name in _INTEGERS:
         return pd.Series(values, dtype="Int64")
-    if name == "time":
+    if name == "time" or name.endswith("_at"):
         return pd.Series(pd.to_datetime(pd.Series(values, dtype="float64"), unit="s", utc=True))
     if name.endswith("_us"):
         return pd.Series(values, dtype="float64")

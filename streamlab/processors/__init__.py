@@ -76,6 +76,13 @@ class Processor:
         return is_stateful(self.target)
 
     @property
+    def keeps(self) -> str | None:
+        """What it is that keeps something from value to value, to be compared with another's; ``None`` if nothing does."""
+        if self.stateful:
+            return f"{self.target.__qualname__}{'' if self.key is None else ', one a key'}"
+        return repr(self.target) if self.columnar is not None and self.columnar.ordered else None
+
+    @property
     def columnar(self) -> Columnar | None:
         """Of a columnar processor what it runs."""
         if is_expression(self.target):

@@ -21,10 +21,12 @@ class Runner(Protocol):
     Attributes:
         state: where it is; of `ENDED` it never leaves again.
         exception: why it failed.
+        waiting: what it waits for before it can go on, while its output cannot be written; ``None`` while it need not.
     """
 
     state: State
     exception: BaseException | None
+    waiting: str | None
 
     def start(self) -> None:
         """Begin, in the background."""

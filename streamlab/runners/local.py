@@ -8,18 +8,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from streamlab.batch import Batch, Chunk, Rows
+from streamlab.checkpoint import Checkpoint
+from streamlab.dead_letters import DeadLetterQueue
 from streamlab.engine import Engine
 from streamlab.errors import ProcessorFailed, RunError
 from streamlab.journal import Journal
+from streamlab.notices import Notice
 from streamlab.runners import ENDED, State
+from streamlab.runners.endurance import Endurance, OnOutage
 from streamlab.runners.host import LocalHost
 from streamlab.runners.intake import Intake
 from streamlab.runners.outlet import Outlet, Refused
+from streamlab.runners.saver import Saver
 from streamlab.segments import Stopped
 from streamlab.sinks import Sink
-from streamlab.sources import Source
+from streamlab.sources import Resumable, Source, notices_of
 
 #: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
 PATIENCE = 0.1
@@ -36,18 +42,33 @@ class LocalRunner:
     """Runs an engine in a thread of this process; see `streamlab.runners.Runner`."""
 
     def __init__(
-        self, engine: Engine, source: Source, sink: Sink, journal: Journal, host: LocalHost, stopping: threading.Event
+        self,
+        engine: Engine,
+        source: Source,
+        sink: Sink,
+        journal: Journal,
+        host: LocalHost,
+        stopping: threading.Event,
+        *,
+        letters: DeadLetterQueue | None = None,
+        checkpoint: Checkpoint | None = None,
+        on_outage: OnOutage = "fail",
     ) -> None:
         self.state: State = "starting"
         self.exception: BaseException | None = None
+        self.waiting: str | None = None
+        self._before: State = "running"  # it had to wait
         self._engine = engine
         self._source = source
-        self._intake = Intake(engine, source, host)
-        self._outlet = Outlet(sink, host, self._book)
         self._sink = sink
+        self._letters = letters
         self._journal = journal
         self._host = host
         self._stopping = stopping
+        self._endurance = Endurance(on_outage, stopping, self._wait_for)
+        self._intake = Intake(engine, source, host)
+        self._outlet = Outlet(sink, host, self._endurance, self._book)
+        self._saver = Saver(checkpoint, engine, source, sink, letters, journal)
         self._lock = threading.Lock()
         self._going = threading.Event()
         self._going.set()
@@ -62,6 +83,19 @@ class LocalRunner:
 
     def start(self) -> None:
         """Begin, in the background."""
+        self._prepare()
+        self._begin()
+
+    def _prepare(self) -> None:
+        """Save where the run begins, so that whatever comes after it can be taken back."""
+        try:
+            self._save()
+            self._saver.settle()
+        except BaseException:
+            self._close()
+            raise
+
+    def _begin(self) -> None:
         if self._intake.reader is not None:
             self._pump = threading.Thread(target=self._intake.reader.pump, name="streamlab-reader", daemon=True)
             self._pump.start()
@@ -69,9 +103,10 @@ class LocalRunner:
 
     def run(self) -> None:
         """Begin, and return at the end. The caller's thread reads the source, if that may wait: Ctrl-C reaches it there."""
+        self._prepare()
         # An async source needs an event loop of its own, so not that of a notebook.
         apart = not self._source.blocking or _has_event_loop()
-        self.start() if apart else self._worker.start()
+        self._begin() if apart else self._worker.start()
         try:
             if self._intake.reader is not None and not apart:
                 self._intake.reader.pump()
@@ -116,7 +151,8 @@ class LocalRunner:
 
     def uptime(self) -> float:
         """Return the seconds since the beginning, to the end if it has come."""
-        return self._host.clock() - self._began if self._uptime is None else self._uptime
+        now = self._host.clock() - self._began + self._journal.earlier
+        return now if self._uptime is None else self._uptime
 
     def progress(self) -> float | None:
         """Return the share of the source that has been read."""
@@ -136,12 +172,14 @@ class LocalRunner:
         state: State = "failed"
         try:
             self.state = "running"
-            self._until_ended()
+            ended = self._until_ended()
             self.state = "draining"
-            for batch in self._engine.flush():
-                self._outlet.hand_on(batch)
-                self._in_time()
+            if ended or not self._saver.lasts:  # else whoever goes on with this run still needs what processors keep
+                for batch in self._engine.flush():
+                    self._outlet.hand_on(batch)
+                    self._in_time()
             self._outlet.settle()
+            self._save()
             self._close()
             state = "stopped" if self._stopping.is_set() else "finished"
         except KeyboardInterrupt as interrupt:  # raised by a processor: as good as the user's
@@ -152,19 +190,24 @@ class LocalRunner:
         finally:
             self._end(state)
 
-    def _until_ended(self) -> None:
-        """Take lines and work on them until the source has ended, or a stop was asked for and the buffer is empty."""
+    def _until_ended(self) -> bool:
+        """Take lines and work on them until the source has ended, or a stop was asked for and the buffer is empty.
+
+        Returns:
+            Whether the source has ended.
+        """
         while True:
             self._hold()
             if self._stopping.is_set() and self._drained():
-                return
+                return False
             chunk, rows = self._intake.next(0.0 if self._outlet.writing else POLL_SECONDS)
             if chunk is None:
                 self._outlet.settle()
             elif chunk.lines:
                 self._one(chunk, rows)
             else:
-                return
+                return not self._stopping.is_set()
+            self._save_if_due()
             self._tick()
 
     def _hold(self) -> None:
@@ -174,6 +217,7 @@ class LocalRunner:
         self._outlet.settle()
         self.state = "paused"
         while not self._going.wait(POLL_SECONDS) and not self._stopping.is_set():
+            self._save_if_due()
             self._tick()
         self.state = "running"
 
@@ -220,6 +264,8 @@ class LocalRunner:
                 self._outlet.hand_on(batch)
                 if len(batch.lines) == len(chunk.lines):
                     break
+                self._save_if_due()
+                self._tick()
                 first, chunk, rows = self._handed_on(), chunk.split(len(batch.lines))[1], None
                 if self._stopping.is_set() and self._intake.reader is None:  # as if not read: they are still where they were
                     with self._lock:
@@ -245,14 +291,43 @@ class LocalRunner:
         seconds = None if batch.taken is None else self._host.clock() - batch.taken
         with self._lock:
             self._journal.book(batch, seconds)
+        self._saver.changed()
+        dead = [failure for failure in batch.failures if failure.dead]
+        if dead and self._letters is not None:
+            self._endurance.call(partial(self._letters.write, dead))
         if isinstance(batch.stopped, Stopped):
             failure = batch.stopped.failure
             why = "; mend what hangs" if failure.kind == "worker_died" else ' (on_error="stop")'
             raise ProcessorFailed(failure.where(self._engine.pipeline.name) + why) from batch.stopped.cause
+        if batch.places is not None and isinstance(self._source, Resumable):
+            self._source.passed(batch.places, len(batch.lines))
+        batch.places = None  # they hold what the lines were read from
+
+    def _wait_for(self, what: str | None) -> None:
+        """Tell what the run waits for, or that it goes on."""
+        if what is not None and self.waiting is None:
+            self._before = self.state
+            with self._lock:
+                self._journal.notices.extend([Notice("waiting", self._sink.name, what)])
+        self.state = "paused" if what is not None else self._before
+        self.waiting = what
+
+    def _save_if_due(self) -> None:
+        """Save where the run is, if it is time."""
+        if self._saver.due(self._host.clock()):
+            self._outlet.settle()
+            self._save()
+
+    def _save(self) -> None:
+        self._saver.save(self._host.clock, self.uptime())
 
     def _tick(self, *, last: bool = False) -> None:
         """Write the history's row once a second, and at the end."""
         now = self._host.clock()
+        said = [notice for part in (self._source, self._sink, self._letters) for notice in notices_of(part)]
+        if said:
+            with self._lock:
+                self._journal.notices.extend(said)
         if last or now - self._ticked >= TICK_SECONDS:
             self._ticked = now
             with self._lock:
@@ -263,6 +338,9 @@ class LocalRunner:
             stack.callback(self._host.close)
             stack.callback(self._source.close)
             stack.callback(self._sink.close)
+            if self._letters is not None:
+                stack.callback(self._letters.close)
+            stack.callback(self._saver.close)
 
     def _end(self, state: State) -> None:
         """Let go of everything, and be done, whatever happened."""

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streamlab.batch import Batch
 from streamlab.columns import Column
+from streamlab.runners.endurance import Endurance
 from streamlab.runners.host import LocalHost
 from streamlab.sinks import Sink
 
@@ -24,12 +29,14 @@ class Outlet:
     Args:
         sink: takes the outputs.
         host: has the thread.
+        endurance: says what to do when the sink takes nothing for now.
         book: is called with each batch, in order, once the sink has taken its outputs, and with what it has refused.
     """
 
-    def __init__(self, sink: Sink, host: LocalHost, book: Callable[[Batch, Refused], None]) -> None:
+    def __init__(self, sink: Sink, host: LocalHost, endurance: Endurance, book: Callable[[Batch, Refused], None]) -> None:
         self._sink = sink
         self._host = host
+        self._endurance = endurance
         self._book = book
         self._writing: tuple[Batch, Future[Refused]] | None = None
 
@@ -52,13 +59,16 @@ class Outlet:
         values, line_no = batch.emitted()
         if isinstance(values, Column) and not getattr(self._sink, "columns", False):
             values = values.to_list()
-        write: Callable[[], Refused] = partial(self._sink.write, values, line_no) if len(values) else tuple
+        write: Callable[[], Refused] = partial(self._write, values, line_no) if len(values) else tuple
         self.settle()
         apart = isinstance(values, Column) and len(values) >= LARGE and getattr(self._sink, "any_thread", False)
         if apart and batch.stopped is None:
             self._writing = batch, self._host.aside(write)
         else:
             self._book(batch, write())
+
+    def _write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> Refused:
+        return self._endurance.call(partial(self._sink.write, values, line_no))
 
     def settle(self) -> None:
         """Wait for the batch that is being written, and book it; errors as of `hand_on`."""

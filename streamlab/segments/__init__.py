@@ -76,7 +76,7 @@ def cut(pipeline: Pipeline, *, parallel: bool = False) -> list[Cut]:
     for component in components:
         loop = len(component) > 1 or component[0] in graph[component[0]]
         own = "python" if loop else _segment_kind(pipeline.processors[component[0]])
-        if own == "python" and parallel and not any(_keeps(pipeline.processors[name]) for name in component):
+        if own == "python" and parallel and all(pipeline.processors[name].keeps is None for name in component):
             own = "parallel"
         inside = set(component)
         before = [o for o, targets in graph.items() if o not in inside and inside.intersection(targets)]
@@ -89,11 +89,6 @@ def cut(pipeline: Pipeline, *, parallel: bool = False) -> list[Cut]:
         groups.setdefault((level[name], kinds[name], alone), []).append(pipeline.processors[name])
     ordered = sorted(groups.values(), key=lambda members: level[members[0].name])
     return [Cut(kinds[members[0].name], tuple(members)) for members in ordered]
-
-
-def _keeps(processor: Processor) -> bool:
-    """Tell whether a processor keeps what it sees, so that all values must come to the same one."""
-    return processor.stateful or (processor.columnar is not None and processor.columnar.ordered)
 
 
 def _segment_kind(processor: Processor) -> SegmentKind:

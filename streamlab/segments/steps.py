@@ -16,6 +16,7 @@ from streamlab.paths import EMIT, Target
 from streamlab.policy import ON_ERROR, Limits, Refusal
 from streamlab.processors import Processor
 from streamlab.processors.columnar import Kernel
+from streamlab.state import state_of, with_state
 
 
 class Step:
@@ -53,7 +54,7 @@ class Step:
         "ways",
     )
 
-    def __init__(self, processor: Processor, host: Host, limits: Limits) -> None:
+    def __init__(self, processor: Processor, host: Host, limits: Limits, kept: Mapping[str, Any] | None = None) -> None:
         self.processor = processor
         self.name = processor.name
         self.targets: dict[Target, Target] = {tag: sys.intern(tag) if isinstance(tag, str) else tag for tag in processor.to}
@@ -66,11 +67,13 @@ class Step:
         self._instances: dict[Any, Any] = {}
         columnar = processor.columnar
         self.kernel = columnar.bind() if columnar is not None else None
+        if kept is not None:
+            self._restore(kept)
         self.ways: tuple[Target, ...] = processor.ways
         self.ordered = columnar is not None and columnar.ordered
         if self.kernel is not None:
             call = _one_by_one(self.kernel, self.ways)
-            self._instances[None] = self.kernel
+            self._instances.setdefault(None, self.kernel)
         else:
             call = _bind(processor, self._instances)
         if processor.retry is not None or self.handler is not None:
@@ -81,6 +84,18 @@ class Step:
         elif processor.timeout is not None:
             call = _within(call, host, processor.timeout, f"processor {processor.name!r}", limits.max_emits)
         self.call = call
+
+    def kept(self) -> dict[str, Any]:
+        """Return the state of its instances, for another step that goes on with it."""
+        states = [state_of(instance) for instance in self._instances.values()]
+        return {"of": self.processor.keeps, "keys": list(self._instances), "states": states}
+
+    def _restore(self, kept: Mapping[str, Any]) -> None:
+        for key, state in zip(kept["keys"], kept["states"], strict=True):
+            new = self.processor.target() if self.kernel is None else self.kernel
+            self._instances[key] = with_state(new, state)
+        if self.kernel is not None:
+            self.kernel = self._instances[None]
 
     def flushers(self) -> Iterator[Callable[[], Iterator[Any]]]:
         """Yield, for each instance that has a ``flush``, the function that gives what it has left."""
@@ -133,7 +148,7 @@ def _bind(processor: Processor, instances: dict[Any, Any]) -> Callable[[Any], An
     if not processor.stateful:
         return target  # type: ignore[no-any-return]
     if processor.key is None:
-        instance = instances[None] = target()
+        instance = instances[None] = instances[None] if None in instances else target()
         return instance.__call__  # type: ignore[no-any-return]
     key = processor.key if callable(processor.key) else _field(processor.key)
 

@@ -89,7 +89,7 @@ def notices_of(source: object) -> list[Notice]:
     return [notices.popleft() for _ in range(len(notices))]
 
 
-def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: bool = False) -> Source:
+def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: bool = False, follow: bool = False) -> Source:
     """Return the source that ``source`` stands for.
 
     Args:
@@ -98,15 +98,18 @@ def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: boo
         max_line_bytes: length in bytes above which a line is rejected as ``oversize``; a ready-made `Source` has its
             own.
         columns: whether lines of files had better come as a `streamlab.columns.Column`.
+        follow: whether to go on reading files as they grow.
 
     Raises:
-        SourceError: there is nothing to read there, or lines cannot be had from such an object.
+        SourceError: there is nothing to read there, lines cannot be had from such an object, or it cannot be followed.
 
     >>> open_source(["info: a", "warn: b"]).read(10).lines
     ['info: a', 'warn: b']
     """
     if isinstance(source, Source) and not isinstance(source, type):
         return source
+    if follow:
+        return _followed(source, max_line_bytes)
     if isinstance(source, (str, os.PathLike)):
         return _of_path(source, max_line_bytes, columns)
     if isinstance(source, AsyncIterable):
@@ -117,6 +120,17 @@ def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: boo
     if hint or not isinstance(source, Iterable):
         raise SourceError(f"{_kind(source)} is no source of lines: pass {hint or 'a path, a list or a generator'}")
     return _of_items(source, max_line_bytes, columns)
+
+
+def _followed(source: object, max_line_bytes: int) -> Source:
+    from streamlab.sources.follow import FollowSource
+
+    paths = [source] if isinstance(source, (str, os.PathLike)) else source
+    if not isinstance(paths, (list, tuple)) or not paths or not all(isinstance(p, (str, os.PathLike)) for p in paths):
+        raise SourceError(f"follow=True is for files, globs and folders, and {_kind(source)} is none of them")
+    if "-" in paths:
+        raise SourceError("standard input cannot be followed: it is read as it comes anyway; leave follow out")
+    return FollowSource(paths, max_line_bytes=max_line_bytes)
 
 
 def _of_path(path: str | os.PathLike[str], max_line_bytes: int, columns: bool) -> Source:

@@ -1,0 +1,176 @@
+"""What survives a crash: how far source, sink and dead letters are, what processors keep, and the books, in one transaction.
+
+A checkpoint is a folder of one's own with an SQLite database. What it holds is of one moment, between two batches; it is
+written when the outputs and dead letters before that moment are on disk (https://www.sqlite.org/atomiccommit.html).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamlab.errors import CheckpointError
+from streamlab.state import Packed, packed, unpacked
+
+#: Of what is in the database; another one is refused.
+FORMAT = 1
+_TABLES = """
+create table if not exists parts (name text primary key, pickled integer not null, data blob not null) without rowid;
+create table if not exists history (tick integer primary key, data blob not null);
+"""
+
+
+@dataclass(slots=True)
+class Moment:
+    """What a run is at one moment, between two batches.
+
+    Attributes:
+        parts: source, sink, dead letters, books and the state of each processor, packed, by name.
+        history: new rows of the history, by tick.
+        oldest: the first tick that is still kept.
+    """
+
+    parts: Mapping[str, Packed]
+    history: Mapping[int, Any] = field(default_factory=dict)
+    oldest: int = 0
+
+
+class Checkpoint:
+    """A folder that one run at a time has.
+
+    Args:
+        folder: made if it is not there, for its owner only.
+        interval: seconds between two moments that are saved; more where saving takes long.
+
+    Attributes:
+        facts: what tells whether a run can go on with it, text by name; saved with each moment.
+
+    Raises:
+        CheckpointError: another process has it, or it is none.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, interval: float = 1.0) -> None:
+        self.folder = os.path.expanduser(os.fspath(folder))
+        self.interval = interval
+        self.facts: dict[str, str | None] = {}
+        try:
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            self._lock = os.open(os.path.join(self.folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise CheckpointError(f"the checkpoint {self.folder} cannot be made: {error.strerror}") from error
+        self._database: sqlite3.Connection | None = None
+        self._written: dict[str, Packed] = {}
+        try:
+            self._take()
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _take(self) -> None:
+        """Take the lock, which is let go of when the process ends, however it does."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(self._lock, 100, 0).decode("ascii", "replace").strip()
+            by = f" (process {holder})" if holder else ""
+            raise CheckpointError(
+                f"the checkpoint {self.folder} is in use by another run{by}: stop that one, or give this one its own"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _open(self) -> None:
+        path = os.path.join(self.folder, "checkpoint.db")
+        try:
+            database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._database = database
+            database.execute("pragma journal_mode = wal")
+            database.execute("pragma synchronous = full")
+            database.executescript(_TABLES)
+        except sqlite3.Error as error:
+            raise CheckpointError(f"{path} is no checkpoint, or cannot be written: {error}") from error
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the parts of the last moment, by name, facts among them; ``None`` if there is none yet.
+
+        Raises:
+            CheckpointError: it is of another format, or has a pickle that others could have written.
+        """
+        try:
+            rows = self._connection.execute("select name, pickled, data from parts").fetchall()
+        except sqlite3.Error as error:
+            raise CheckpointError(f"the checkpoint {self.folder} cannot be read: {error}") from error
+        stored = {name: Packed(bytes(data), bool(pickled)) for name, pickled, data in rows}
+        if not stored:
+            return None
+        if any(part.pickled for part in stored.values()):
+            self._check_owner()
+        self._written = stored
+        parts = {name: unpacked(part) for name, part in stored.items()}
+        if parts["format"] != FORMAT:
+            raise CheckpointError(
+                f"the checkpoint {self.folder} has format {parts['format']}, and this version of streamlab reads {FORMAT}"
+            )
+        return parts
+
+    def history(self) -> Iterable[tuple[int, Any]]:
+        """Yield the rows of the history, by rising tick."""
+        for tick, data in self._connection.execute("select tick, data from history order by tick"):
+            yield tick, unpacked(Packed(bytes(data), pickled=False))
+
+    def save(self, moment: Moment) -> None:
+        """Write a moment, all of it or nothing; it survives a crash when this returns. May be called from any thread.
+
+        Raises:
+            CheckpointError: it cannot be written; the one before is still there.
+        """
+        parts = dict(moment.parts)
+        parts.update({name: packed(value) for name, value in self.facts.items()}, format=packed(FORMAT))
+        if any(part.pickled for part in parts.values()):
+            self._check_owner()
+        changed = [(name, part.pickled, part.data) for name, part in parts.items() if self._written.get(name) != part]
+        gone = [(name,) for name in self._written.keys() - parts.keys()]
+        rows = [(tick, packed(row).data) for tick, row in moment.history.items()]
+        database = self._connection
+        try:
+            database.execute("begin immediate")
+            try:
+                database.executemany("insert or replace into parts values (?, ?, ?)", changed)
+                database.executemany("delete from parts where name = ?", gone)
+                database.executemany("insert or replace into history values (?, ?)", rows)
+                database.execute("delete from history where tick < ?", (moment.oldest,))
+                database.execute("commit")
+            except BaseException:
+                database.execute("rollback")
+                raise
+        except sqlite3.Error as error:
+            raise CheckpointError(f"the checkpoint {self.folder} cannot be written: {error}") from error
+        self._written = parts
+
+    def _check_owner(self) -> None:
+        status = os.stat(self.folder)
+        if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            raise CheckpointError(
+                f"the checkpoint {self.folder} has pickled state, which can run code when it is read, and the folder is not"
+                f" this user's alone: chown it, and chmod 700 {self.folder}, if you trust what is in it"
+            )
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        assert self._database is not None
+        return self._database
+
+    def close(self) -> None:
+        """Let others have it; more than once is fine."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1

@@ -1,0 +1,361 @@
+"""The dead letter queue: lines that failed for good, whole, as JSON lines in a folder, to be looked at and replayed.
+
+The folder has segments, ``00000001.jsonl`` and so on, of which the last one grows; ``cat FOLDER/*.jsonl | jq`` reads all.
+A run that writes to it holds a lock, so that nobody else does, and nobody takes the last segment away.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from streamlab.appending import Appending
+from streamlab.errors import Outage, SinkError
+from streamlab.failures import Failure
+from streamlab.notices import Notice
+
+LETTER_COLUMNS = (
+    "event_id",
+    "source",
+    "offset",
+    "line_no",
+    "line",
+    "line_b64",
+    "processor",
+    "kind",
+    "error",
+    "message",
+    "attempts",
+    "first_failed_at",
+    "last_failed_at",
+    "path",
+    "pipeline_version",
+)
+
+WhenFull = Literal["block", "drop_oldest", "stop"]
+WHEN_FULL: tuple[WhenFull, ...] = ("block", "drop_oldest", "stop")
+#: Parts of its bound that a queue has, so that the oldest letters can go without all the others.
+PARTS = 8
+_SEGMENT = re.compile(r"[0-9]{8,}\.jsonl")
+
+
+class DeadLetterQueue:
+    """Takes the dead letters of a run.
+
+    Args:
+        folder: where it is; made if it is not there, for its owner only. Letters that are there stay.
+        max_bytes: bytes on disk, at most.
+        when_full: ``"block"``: the run waits until there is room, see ``streamlab dlq purge``; ``"drop_oldest"``: the oldest
+            letters go, and it is told how many; ``"stop"``: the run fails.
+
+    Attributes:
+        name: what to call it in messages.
+        notices: what had to be said of it.
+
+    Raises:
+        SinkError: the folder cannot be made, or an argument is wrong.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, max_bytes: int = 1_073_741_824, when_full: WhenFull = "block"
+    ) -> None:
+        if when_full not in WHEN_FULL:
+            raise SinkError(f"when_full={when_full!r}: use {', '.join(map(repr, WHEN_FULL))}")
+        if not isinstance(max_bytes, int) or max_bytes < 1:
+            raise SinkError(f"max_bytes={max_bytes!r} must be a whole number of bytes, at least 1")
+        self.name = os.path.expanduser(os.fspath(folder))
+        self.max_bytes = max_bytes
+        self.when_full: WhenFull = when_full
+        self.notices: deque[Notice] = deque()
+        self._lock: int | None = None
+        self._active: Appending | None = None
+        self._number = 0  # of the last segment
+        self._bytes = 0
+        self._lineage = self._version = ""
+        try:
+            os.makedirs(self.name, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise SinkError(f"the dead letter queue {self.name} cannot be made: {error.strerror}") from error
+
+    # For the run that writes
+
+    def begin(self, lineage: str = "", version: str = "") -> None:
+        """Begin after what is there.
+
+        Args:
+            lineage: tells the run, and those that go on with it, from all others.
+            version: of its pipeline.
+
+        Raises:
+            SinkError: another run writes to it.
+        """
+        self._lock = _locked(self.name)
+        if self._lock is None:
+            raise SinkError(f"the dead letter queue {self.name} is being written by another run: give each its own")
+        self._lineage, self._version = lineage, version
+        self._number = max((number for number, _ in self._segments()), default=0)
+        self._bytes = self._size()
+
+    def resume(self, mark: Mapping[str, int], lineage: str = "", version: str = "") -> None:
+        """Go on at a mark; letters that were written after it are taken back. Arguments and errors are those of `begin`."""
+        self.begin(lineage, version)
+        for number, path in self._segments():
+            if number > mark["segment"]:
+                os.unlink(path)
+        path = self._path(mark["segment"])
+        if mark["segment"] and os.path.exists(path) and os.path.getsize(path) >= mark["length"]:
+            self._active = Appending(path)
+            self._active.cut(mark["length"])
+        self._number = mark["segment"]
+        self._bytes = self._size()
+
+    def mark(self) -> dict[str, int]:
+        """Return how far it is."""
+        return {"segment": self._number, "length": 0 if self._active is None else self._active.length}
+
+    def write(self, failures: Sequence[Failure]) -> None:
+        """Append what failed for good, all or nothing.
+
+        Raises:
+            Outage: there is no room for now, and ``when_full`` says to wait; or the disk is full.
+            SinkError: there is no room, and ``when_full`` says to stop.
+        """
+        data = _encoded(letter_of(failure, self._lineage, self._version) for failure in failures)
+        if self._bytes + len(data) > self.max_bytes:
+            self._make_room(len(data))
+        try:
+            if self._active is None or self._active.length > self.max_bytes // PARTS:
+                self._roll()
+            assert self._active is not None
+            self._active.write(data)
+        except OSError as error:
+            raise Outage(f"the dead letter queue {self.name} cannot be written: {error.strerror}") from error
+        self._bytes += len(data)
+
+    def sync(self) -> None:
+        """See to it that what was written survives a crash.
+
+        Raises:
+            SinkError: it cannot be known that it does.
+        """
+        active = self._active
+        if active is not None:
+            try:
+                active.sync()
+            except (OSError, ValueError) as error:
+                raise SinkError(f"the dead letter queue {self.name} cannot be made to last: {error}") from error
+
+    def close(self) -> None:
+        """Let others write to it; more than once is fine."""
+        if self._active is not None:
+            self._active.close()
+        if self._lock is not None:
+            os.close(self._lock)
+        self._active = self._lock = None
+
+    def _roll(self) -> None:
+        """Begin a new segment; the one before lasts from then on."""
+        if self._active is not None:
+            self._active.sync()
+            self._active.close()
+            self._active = None
+        number = self._number + 1
+        self._active = Appending(self._path(number))
+        self._number = number
+
+    def _make_room(self, needed: int) -> None:
+        self._bytes = self._size()  # somebody may have purged it
+        if self._bytes + needed <= self.max_bytes:
+            return
+        full = f"the dead letter queue {self.name} is full: {self._bytes:,} of {self.max_bytes:,} bytes (max_bytes)"
+        if self.when_full == "stop":
+            raise SinkError(f"{full}, and when_full='stop'")
+        if self.when_full == "block":
+            if self._active is not None and self._active.length:
+                self._roll()  # so that all there is can be purged
+            raise Outage(f"{full}; the run goes on when there is room: streamlab dlq purge {self.name}")
+        dropped = 0
+        for number, path in self._segments():
+            if self._bytes + needed <= self.max_bytes or number == self._number:
+                break
+            dropped += _count(path)
+            self._bytes -= os.path.getsize(path)
+            os.unlink(path)
+        if dropped:
+            message = f"{full}: its oldest letters were dropped (when_full='drop_oldest')"
+            self.notices.append(Notice("dropped", self.name, message, lost_lines=dropped))
+
+    # For whoever reads
+
+    def letters(self) -> Iterator[dict[str, Any]]:
+        """Yield the letters, oldest first; of those with the same ``event_id`` the last, as a crash may leave two.
+
+        Raises:
+            SinkError: a segment cannot be read.
+        """
+        last: dict[str, tuple[int, int]] = {}
+        for number, path in self._segments():
+            for at, letter in enumerate(_read(path)):
+                last[letter["event_id"]] = number, at
+        for number, path in self._segments():
+            for at, letter in enumerate(_read(path)):
+                if last.get(letter["event_id"]) == (number, at):
+                    yield letter
+
+    def recent(self, lineage: str, limit: int) -> list[Failure]:
+        """Return the last letters of a lineage as the failures that they were of, oldest first."""
+        own = (letter for letter in self.letters() if letter["event_id"].startswith(f"{lineage}-"))
+        return [failure_of(letter) for letter in deque(own, limit)]
+
+    def purge(self) -> int:
+        """Remove the letters, and return how many; while a run writes to it, those that it is just writing stay."""
+        lock = None if self._lock is not None else _locked(self.name)
+        try:
+            segments = self._segments()
+            purged = 0
+            for _, path in segments if lock is not None else segments[:-1]:
+                purged += _count(path)
+                os.unlink(path)
+            return purged
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def replace(self, letters: Iterable[Mapping[str, Any]]) -> None:
+        """Have these letters instead of those that are there; the caller is the one that writes, see `begin`."""
+        old = self._segments()
+        if self._active is not None:
+            self._active.close()
+            self._active = None
+        data = _encoded(letters)
+        if data:
+            self._roll()
+            assert self._active is not None
+            self._active.write(data)
+            self._active.sync()
+        for _, path in old:
+            os.unlink(path)
+        self._bytes = len(data)
+
+    def _segments(self) -> list[tuple[int, str]]:
+        names = sorted(filter(_SEGMENT.fullmatch, os.listdir(self.name)), key=lambda name: (len(name), name))
+        return [(int(name.partition(".")[0]), os.path.join(self.name, name)) for name in names]
+
+    def _path(self, number: int) -> str:
+        return os.path.join(self.name, f"{number:08}.jsonl")
+
+    def _size(self) -> int:
+        total = 0
+        for _, path in self._segments():
+            with contextlib.suppress(FileNotFoundError):  # it is being purged
+                total += os.path.getsize(path)
+        return total
+
+
+def _locked(folder: str) -> int | None:
+    """Return a descriptor that holds the lock of a folder; ``None`` while somebody else does."""
+    descriptor = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _encoded(letters: Iterable[Mapping[str, Any]]) -> bytes:
+    return b"".join(msgspec.json.encode(letter) + b"\n" for letter in letters)
+
+
+def _count(path: str) -> int:
+    with open(path, "rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def _read(path: str) -> Iterator[dict[str, Any]]:
+    """Yield the letters of a segment; the last one may be torn, by a crash or as it is just being written."""
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    yield msgspec.json.decode(line)
+                except msgspec.DecodeError as error:
+                    raise SinkError(f"{path}, line {number}: this is no dead letter: {error}; remove that line") from error
+    except FileNotFoundError:
+        return
+
+
+def letter_of(failure: Failure, lineage: str, version: str) -> dict[str, Any]:
+    """Return a failure as a dead letter, with `LETTER_COLUMNS`.
+
+    Args:
+        failure: what failed.
+        lineage: tells the run, and those that go on with it, from all others.
+        version: of the pipeline.
+    """
+    raw = failure.line.encode("utf-8", "surrogatepass")
+    text, surrogates = _text(failure.line), any("\ud800" <= c <= "\udfff" for c in failure.line)
+    if surrogates:
+        with contextlib.suppress(UnicodeEncodeError):
+            raw = failure.line.encode("utf-8", "surrogateescape")
+    return {
+        "event_id": f"{lineage}-{failure.number}",
+        "source": _text(failure.source),
+        "offset": failure.offset,
+        "line_no": failure.line_no,
+        "line": text,
+        "line_b64": base64.b64encode(raw).decode() if surrogates else None,
+        "processor": None if failure.processor is None else _text(failure.processor),
+        "kind": failure.kind,
+        "error": _text(failure.error),
+        "message": _text(failure.message),
+        "attempts": failure.attempts,
+        "first_failed_at": failure.time,
+        "last_failed_at": failure.time,
+        "path": _text(failure.path),
+        "pipeline_version": version,
+    }
+
+
+def failure_of(letter: Mapping[str, Any]) -> Failure:
+    """Return the failure that a letter was made of, but for its traceback."""
+    return Failure(
+        line_no=letter["line_no"],
+        time=letter["last_failed_at"],
+        processor=letter["processor"],
+        kind=letter["kind"],
+        error=letter["error"],
+        message=letter["message"],
+        line=line_of(letter),
+        attempts=letter["attempts"],
+        source=letter["source"],
+        offset=letter["offset"],
+        path=letter["path"],
+        number=int(letter["event_id"].rpartition("-")[2]),
+    )
+
+
+def line_of(letter: Mapping[str, Any]) -> str:
+    r"""Return the line of a letter as it was.
+
+    >>> line_of({"line": "caf?", "line_b64": "Y2Fm6Q=="})
+    'caf\udce9'
+    """
+    packed = letter.get("line_b64")
+    if not isinstance(packed, str):
+        return str(letter["line"])
+    return base64.b64decode(packed).decode("utf-8", "surrogateescape")
+
+
+def _text(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
