@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamlab import report
-from streamlab.dead_letters import LETTER_COLUMNS, letter_of
+from streamlab.dead_letters import LETTER_COLUMNS, letters_of
 from streamlab.errors import RunError, TraceError
 from streamlab.failures import ERROR_COLUMNS
 from streamlab.journal import Journal
@@ -157,7 +157,8 @@ class Account:
         with self._journal() as journal:
             failures, total = list(journal.failures.letters), journal.failures.dead
             lineage, version = journal.lineage, journal.version
-        frame = table((letter_of(f, lineage, version) | {"line": f.line} for f in failures), LETTER_COLUMNS)
+        letters = zip(letters_of(failures, lineage, version), failures, strict=True)
+        frame = table((letter | {"line": failure.line} for letter, failure in letters), LETTER_COLUMNS)
         frame.attrs["total"] = total
         return frame
 

@@ -13,13 +13,14 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import msgspec
 
 from streamlab.appending import Appending
 from streamlab.errors import Outage, SinkError
-from streamlab.failures import Failure
+from streamlab.failures import Failure, Letter
 from streamlab.notices import Notice
 
 LETTER_COLUMNS = (
@@ -85,6 +86,20 @@ class DeadLetterQueue:
         except OSError as error:
             raise SinkError(f"the dead letter queue {self.name} cannot be made: {error.strerror}") from error
 
+    @classmethod
+    def at(cls, folder: str | os.PathLike[str]) -> DeadLetterQueue:
+        """Return the queue that is in a folder, or in the checkpoint that it is.
+
+        Raises:
+            SinkError: there is none.
+        """
+        path = os.path.expanduser(os.fspath(folder))
+        inner = os.path.join(path, "dead_letters")
+        path = inner if os.path.isdir(inner) else path
+        if not os.path.exists(os.path.join(path, "lock")):
+            raise SinkError(f"there is no dead letter queue in {path}: give its folder, or that of a checkpoint")
+        return cls(path)
+
     # For the run that writes
 
     def begin(self, lineage: str = "", version: str = "") -> None:
@@ -128,7 +143,7 @@ class DeadLetterQueue:
             Outage: there is no room for now, and ``when_full`` says to wait; or the disk is full.
             SinkError: there is no room, and ``when_full`` says to stop.
         """
-        data = _encoded(letter_of(failure, self._lineage, self._version) for failure in failures)
+        data = _encoded(letters_of(failures, self._lineage, self._version))
         if self._bytes + len(data) > self.max_bytes:
             self._make_room(len(data))
         try:
@@ -235,15 +250,16 @@ class DeadLetterQueue:
         if self._active is not None:
             self._active.close()
             self._active = None
-        data = _encoded(letters)
-        if data:
-            self._roll()
+        waiting = iter(letters)
+        while data := _encoded(islice(waiting, 1000)):
+            if self._active is None or self._active.length > self.max_bytes // PARTS:
+                self._roll()
             assert self._active is not None
             self._active.write(data)
-            self._active.sync()
+        self.sync()
         for _, path in old:
             os.unlink(path)
-        self._bytes = len(data)
+        self._bytes = self._size()
 
     def _segments(self) -> list[tuple[int, str]]:
         names = sorted(filter(_SEGMENT.fullmatch, os.listdir(self.name)), key=lambda name: (len(name), name))
@@ -295,26 +311,42 @@ def _read(path: str) -> Iterator[dict[str, Any]]:
         return
 
 
-def letter_of(failure: Failure, lineage: str, version: str) -> dict[str, Any]:
-    """Return a failure as a dead letter, with `LETTER_COLUMNS`.
+def letters_of(failures: Iterable[Failure], lineage: str, version: str) -> Iterator[dict[str, Any]]:
+    """Yield failures as dead letters, with `LETTER_COLUMNS`; a line that is replayed stays the letter that it was.
 
     Args:
-        failure: what failed.
+        failures: what failed for good, in order.
         lineage: tells the run, and those that go on with it, from all others.
         version: of the pipeline.
     """
-    raw = failure.line.encode("utf-8", "surrogatepass")
-    text, surrogates = _text(failure.line), any("\ud800" <= c <= "\udfff" for c in failure.line)
-    if surrogates:
-        with contextlib.suppress(UnicodeEncodeError):
-            raw = failure.line.encode("utf-8", "surrogateescape")
+    before: Letter | None = None
+    for failure in failures:
+        letter = _letter(failure, f"{lineage}-{failure.number}", version)
+        earlier = failure.offset if isinstance(failure.offset, Letter) else None
+        if earlier is not None:
+            letter |= {name: earlier.fields[name] for name in ("source", "offset", "line_no", "first_failed_at")}
+            letter["attempts"] += earlier.fields["attempts"]
+            same = earlier is before  # a branch more that failed
+            letter["event_id"] = earlier.fields["event_id"] + (f"+{failure.number}" if same else "")
+        before = earlier
+        yield letter
+
+
+def _letter(failure: Failure, event_id: str, version: str) -> dict[str, Any]:
+    line, packed = failure.line, None
+    if not line.isascii() and any("\ud800" <= c <= "\udfff" for c in line):
+        try:
+            raw = line.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:  # no bytes of a log, but text with a lone surrogate
+            raw = line.encode("utf-8", "surrogatepass")
+        line, packed = _text(line), base64.b64encode(raw).decode()
     return {
-        "event_id": f"{lineage}-{failure.number}",
+        "event_id": event_id,
         "source": _text(failure.source),
         "offset": failure.offset,
         "line_no": failure.line_no,
-        "line": text,
-        "line_b64": base64.b64encode(raw).decode() if surrogates else None,
+        "line": line,
+        "line_b64": packed,
         "processor": None if failure.processor is None else _text(failure.processor),
         "kind": failure.kind,
         "error": _text(failure.error),

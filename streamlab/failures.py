@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import traceback as tracebacks
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, TracebackType
 from typing import Any
 
 ERROR_COLUMNS = ("line_no", "time", "processor", "kind", "error", "message", "line", "attempts", "traceback")
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter that is replayed.
+
+    Attributes:
+        fields: what it says, see `streamlab.dead_letters.LETTER_COLUMNS`.
+    """
+
+    fields: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -28,6 +39,7 @@ class Failure:
         traceback: the user's part of it, as text; empty when no code of theirs was involved.
         source: where the line came from.
         offset: where in the source: bytes, the number of an item, the name of a message; ``None`` when that is not known.
+            Of a line that is replayed it is the `Letter` of it.
         path: the processors it had visited, ``start > warn``.
         dead: whether it became a dead letter (not skipped, nor handled by another processor).
         number: of a dead letter, how many came before it in the run, and in those that it goes on with.
@@ -43,7 +55,7 @@ class Failure:
     attempts: int = 1
     traceback: str = ""
     source: str = ""
-    offset: int | str | None = None
+    offset: int | str | Letter | None = None
     path: str = ""
     dead: bool = True
     number: int = -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -16,6 +17,8 @@ from streamlab.processors import Processor, is_async, kind_of
 from streamlab.processors.columnar import Columnar, row_by_row
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from streamlab.checkpoint import Checkpoint
     from streamlab.dead_letters import DeadLetterQueue
     from streamlab.launch import Folder, Output
@@ -330,6 +333,50 @@ class Pipeline:
 
         options = Options(trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage)
         return launch(self, source, options)
+
+    def replay(
+        self,
+        letters: pd.DataFrame | Folder | DeadLetterQueue,
+        *,
+        trace: TraceMode = False,
+        trace_limit: int = 1000,
+        output: Output = None,
+        workers: int = 1,
+        isolation: Literal["thread", "process"] = "thread",
+    ) -> Run:
+        """Run the lines of dead letters once more, through the whole pipeline, and return the finished run.
+
+        What fails again is in its `Run.dead_letters`, as the letter that it was. Of a queue those letters that come through
+        are taken out; a replay that was interrupted is gone on with. Letters of what failed at the end of input, and of lines
+        that were too long, are left out: they have no whole line.
+
+        Args:
+            letters: a table such as `Run.dead_letters`, or a part of it; or a queue, or its folder.
+            trace: as for `run`.
+            trace_limit: as for `run`.
+            output: as for `run`.
+            workers: as for `run`.
+            isolation: as for `run`.
+
+        Raises:
+            RunError: they are no dead letters.
+            SinkError: a run is writing to the queue; the output cannot be opened.
+
+        Example:
+            >>> run = Pipeline("p").add("number", int).run(["1", "two", "3"])
+            >>> Pipeline("p").add("number", len).replay(run.dead_letters).output["value"].tolist()
+            [3]
+        """
+        from streamlab import replay
+        from streamlab.dead_letters import DeadLetterQueue
+        from streamlab.launch import Options
+
+        options = Options(trace, trace_limit, output, workers, isolation)
+        if isinstance(letters, (str, os.PathLike)):
+            letters = DeadLetterQueue.at(letters)
+        if isinstance(letters, DeadLetterQueue):
+            return replay.replay_queue(self, letters, options)
+        return replay.replay_table(self, letters, options)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
