@@ -6,7 +6,7 @@ import operator
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from streamlab.errors import RunError, TraceError
 from streamlab.failures import ERROR_COLUMNS
 from streamlab.journal import Journal
 from streamlab.metrics import Snapshot
-from streamlab.notices import NOTICE_COLUMNS
+from streamlab.notices import NOTICE_COLUMNS, Notice
 from streamlab.pipeline import Pipeline, nearest
 from streamlab.runners import Runner, State
 from streamlab.sinks import Sink
@@ -259,6 +259,11 @@ class Account:
         return [
             plain({name: value for name, value in f.row().items() if name in ERROR_COLUMNS}) for f in islice(found, limit)
         ]
+
+    def latest_notices(self, limit: int = 100) -> list[Notice]:
+        """Return the last notices, oldest first."""
+        with self._journal() as journal:
+            return [replace(notice) for notice in list(journal.notices.recent)[-limit:]]
 
     def graph(self) -> dict[str, Any]:
         """Return nodes and edges with their counts as plain data; ``null`` is the source or the way out."""

@@ -1,4 +1,4 @@
-"""The command line: ``streamlab [run] [SOURCE]...``, ``streamlab validate PIPELINE...`` and ``streamlab lab``.
+"""The command line: ``streamlab [run] [SOURCE]...``, and ``validate``, ``dlq`` and ``lab``.
 
 Data goes to standard output, all else to standard error.
 """
@@ -17,6 +17,7 @@ import click
 from streamlab import __version__
 from streamlab.config import load_pipeline
 from streamlab.demo import LINES, demo
+from streamlab.dlq import dlq
 from streamlab.errors import StreamlabError
 from streamlab.lab import notebooks, open_lab
 from streamlab.launch import Options
@@ -42,6 +43,7 @@ Examples:
   streamlab app.log --trace                     a file, traced, with the dashboard
   streamlab --pipeline logs.py 'logs/*.gz' --no-dashboard --output out.log
   streamlab --pipeline logs.yaml app.log
+  streamlab --follow /var/log/app.log --checkpoint state --output out.log
   streamlab validate logs.yaml
   journalctl -f | streamlab --pipeline app.pipelines:alerts"""
 
@@ -142,6 +144,22 @@ def commands() -> None:
     show_default=True,
     help="process: what a function does to its process costs that line only.",
 )
+@click.option("--follow", is_flag=True, help="Go on reading files as they grow, are rotated, vanish and appear.")
+@click.option(
+    "--checkpoint",
+    metavar="DIR",
+    help="Save every second how far the run is, and go on from there if it ended: lines, output, dead letters, state.",
+)
+@click.option(
+    "--dead-letters", metavar="DIR", help="Keep lines that fail for good here; by default in the checkpoint. See dlq."
+)
+@click.option(
+    "--on-outage",
+    type=click.Choice(["fail", "wait"]),
+    default="fail",
+    show_default=True,
+    help="What to do when output cannot be written for now, as when the disk is full.",
+)
 @click.option("--no-dashboard", is_flag=True, help="No dashboard: end when the input ends.")
 @click.option(
     "--port",
@@ -172,6 +190,10 @@ def run(
     export_traces: str | None,
     workers: int,
     isolation: Literal["thread", "process"],
+    follow: bool,
+    checkpoint: str | None,
+    dead_letters: str | None,
+    on_outage: Literal["fail", "wait"],
     no_dashboard: bool,
     port: int | None,
     host: str,
@@ -199,6 +221,10 @@ def run(
             output=output,
             workers=workers,
             isolation=isolation,
+            follow=follow,
+            checkpoint=checkpoint,
+            dead_letters=dead_letters,
+            on_outage=on_outage,
         ),
         export_traces=export_traces,
         address=None if no_dashboard else Address(host, port, token, allow_host),
@@ -242,6 +268,9 @@ def lab(folder: Path, options: tuple[str, ...]) -> int:
     repository they are opened where they are. OPTIONS are JupyterLab's, such as --no-browser.
     """
     return open_lab(notebooks(folder), options)
+
+
+commands.add_command(dlq)
 
 
 def _several(count: int, what: str) -> str:

@@ -347,8 +347,8 @@ class Pipeline:
         """Run the lines of dead letters once more, through the whole pipeline, and return the finished run.
 
         What fails again is in its `Run.dead_letters`, as the letter that it was. Of a queue those letters that come through
-        are taken out; a replay that was interrupted is gone on with. Letters of what failed at the end of input, and of lines
-        that were too long, are left out: they have no whole line.
+        are taken out; a replay that was interrupted is gone on with. Letters of what failed at the end of input, and of
+        lines that were too long, are left out: they have no whole line.
 
         Args:
             letters: a table such as `Run.dead_letters`, or a part of it; or a queue, or its folder.

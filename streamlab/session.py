@@ -123,6 +123,8 @@ def perform(job: Job, terminal: Terminal) -> int:
         dashboard: Dashboard | None = None
         try:
             run = launch(job.pipeline, job.source, job.options)
+            if run.resumed:
+                terminal.note(f"{run.pipeline.name}: goes on after {run.resumed:,} lines (checkpoint)")
             if job.address is not None:
                 dashboard = _dashboard(run, job.address, sockets, terminal)
             with contextlib.nullcontext() if job.otlp is None else run.telemetry(job.otlp):
@@ -155,6 +157,7 @@ def _accompany(run: Run, job: Job, dashboard: Dashboard | None, signals: Signals
         with terminal.progress(run) as renew:
             while not _wait(run, signals, LOOK) and signals.first is None:
                 renew()
+                terminal.notices(run)
     ended = run.state in ENDED
     if signals.first is not None:
         terminal.note("Shutting down...")
@@ -209,6 +212,7 @@ def _conclude(run: Run, job: Job, terminal: Terminal) -> int:
         except StreamlabError as error:
             terminal.error(error)
             code = code or 1
+    terminal.notices(run)
     if job.summary:
         terminal.report(run)
     return code

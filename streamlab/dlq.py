@@ -1,0 +1,132 @@
+"""``streamlab dlq``: look at the lines that failed for good, run them once more, or let them go."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import click
+import msgspec
+
+from streamlab.config import load_pipeline
+from streamlab.dead_letters import DeadLetterQueue
+from streamlab.launch import Options
+from streamlab.replay import replay_queue
+from streamlab.sinks.text import visible
+from streamlab.views.terminal import Terminal
+
+#: Letters that are listed, and characters of a line and of a message.
+LISTED, LENGTH = 20, 100
+
+
+def _chosen(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose letters."""
+    for option in (
+        click.option("--processor", metavar="NAME", help="Only letters that this processor failed on."),
+        click.option("--kind", metavar="KIND", help="Only letters of this kind of failure: processing, timeout ..."),
+        click.option("--id", "ids", multiple=True, metavar="ID", help="Only the letter of this event_id; may be repeated."),
+    ):
+        function = option(function)
+    return function
+
+
+def _choice(processor: str | None, kind: str | None, ids: tuple[str, ...]) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda letter: (
+        processor in (None, letter["processor"])
+        and kind in (None, letter["kind"])
+        and (not ids or letter["event_id"] in ids)
+    )
+
+
+@click.group()
+def dlq() -> None:
+    """Dead letters: the lines that failed for good.
+
+    QUEUE is the folder of a dead letter queue, or of a checkpoint, which has one.
+    """
+
+
+@dlq.command("list")
+@click.argument("queue")
+@_chosen
+@click.option("--limit", type=click.IntRange(min=1), default=LISTED, show_default=True, metavar="N", help="Last letters.")
+@click.option("--json", "as_json", is_flag=True, help="All of them, whole, as JSON lines.")
+def list_letters(
+    queue: str, processor: str | None, kind: str | None, ids: tuple[str, ...], limit: int, as_json: bool
+) -> int:
+    """Show the last letters, and how many there are of which kind."""
+    letters = filter(_choice(processor, kind, ids), DeadLetterQueue.at(queue).letters())
+    if as_json:
+        for letter in letters:
+            click.echo(msgspec.json.encode(letter))
+        return 0
+    kinds: Counter[tuple[str, str]] = Counter()
+    last = _last(letters, limit, kinds)
+    for letter in last:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(letter["last_failed_at"]))
+        where = letter["source"] + ("" if letter["line_no"] is None else f", line {letter['line_no']}")
+        tried = f", tried {letter['attempts']} times" if letter["attempts"] > 1 else ""
+        click.echo(visible(f"{letter['event_id']}  {when}  {where}{tried}"))
+        click.echo(visible(f"  {letter['processor'] or 'source'}: {letter['kind']}: {_cut(_said(letter))}"))
+        click.echo(visible(f"  {_cut(letter['line'])}"))
+    total = kinds.total()
+    summary = ", ".join(f"{count} {of or 'source'}: {kind}" for (of, kind), count in kinds.most_common())
+    click.echo(visible(f"{total} dead letter{'' if total == 1 else 's'}{f' ({summary})' if total else ''}"), err=True)
+    return 0
+
+
+def _last(letters: Iterator[dict[str, Any]], limit: int, kinds: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return the last letters, and count all of them."""
+    kept: list[dict[str, Any]] = []
+    for letter in letters:
+        kinds[letter["processor"] or "", letter["kind"]] += 1
+        kept.append(letter)
+        del kept[:-limit]
+    return kept
+
+
+def _said(letter: Mapping[str, Any]) -> str:
+    error, message = letter["error"], letter["message"]
+    return str(message) if error == letter["kind"] else f"{error}: {message}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LENGTH else f"{text[:LENGTH]}..."
+
+
+@dlq.command()
+@click.argument("queue")
+@click.option("--pipeline", required=True, metavar="WHERE", help="MODULE:NAME, FILE.py[:NAME] or FILE.yaml, mended by now.")
+@click.option("--output", metavar="FILE", default="-", help="Write the output to a new file instead of standard output.")
+@_chosen
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing on standard error but errors.")
+def replay(
+    queue: str, pipeline: str, output: str, processor: str | None, kind: str | None, ids: tuple[str, ...], quiet: bool
+) -> int:
+    """Run letters once more, through the whole pipeline; those that come through are taken out of the queue.
+
+    A replay that was interrupted is gone on with.
+    """
+    terminal = Terminal(quiet, data=output == "-")
+    run = replay_queue(
+        load_pipeline(pipeline), DeadLetterQueue.at(queue), Options(output=output), _choice(processor, kind, ids)
+    )
+    if run.exception is not None:
+        terminal.error(run.exception)
+    terminal.report(run)
+    return 0 if run.state == "finished" else 1
+
+
+@dlq.command()
+@click.argument("queue")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def purge(queue: str, yes: bool) -> int:
+    """Let all letters go; while a run writes to the queue, those that it is just writing stay."""
+    letters = DeadLetterQueue.at(queue)
+    if not yes:
+        click.confirm(f"Let all dead letters in {letters.name} go?", abort=True, err=True)
+    purged = letters.purge()
+    click.echo(f"{purged} dead letter{'' if purged == 1 else 's'} purged", err=True)
+    return 0
