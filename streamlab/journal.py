@@ -20,6 +20,7 @@ class Journal:
     Attributes:
         received: lines booked so far, which is the number of the next one.
         notices: what happened beside the lines.
+        flushed: whether processors have given what was left, and no line came since.
         resumed: lines that were booked by the runs that this one goes on with.
         earlier: seconds that these took.
         lineage: tells the run, and those that it goes on with, from all others.
@@ -33,6 +34,7 @@ class Journal:
     failures: Failures
     received: int = 0
     notices: Notices = field(default_factory=Notices)
+    flushed: bool = False
     resumed: int = 0
     earlier: float = 0.0
     lineage: str = ""
@@ -58,6 +60,7 @@ class Journal:
         self.traces.book(batch)
         self.failures.extend(batch.failures)
         self.received += len(batch.lines)
+        self.flushed = self.flushed and batch.first < 0
         if batch.stopped is not None and batch.first >= 0:
             standing = [node.kind == "visit" for node in batch.paths.nodes]
             rows = [row for row, id in enumerate(batch.ids.tolist()) if standing[id]]
@@ -68,6 +71,7 @@ class Journal:
         """Return what counts on in a run that goes on with this one, as plain data; nothing may be under way."""
         return {
             "received": self.received,
+            "flushed": self.flushed,
             "ledger": self.ledger.saved(),
             "failures": [self.failures.total, self.failures.dead],
             "lost": [self.notices.lost_lines, self.notices.lost_bytes],
@@ -76,7 +80,7 @@ class Journal:
     def restore(self, saved: Mapping[str, Any], history: Iterable[tuple[int, Any]], uptime: float) -> None:
         """Go on where another journal was when it was `saved`, after so many seconds."""
         self.received = self.resumed = saved["received"]
-        self.earlier = uptime
+        self.flushed, self.earlier = saved["flushed"], uptime
         self.ledger.restore(saved["ledger"])
         self.failures.total, self.failures.dead = saved["failures"]
         self.notices.lost_lines, self.notices.lost_bytes = saved["lost"]

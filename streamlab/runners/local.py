@@ -175,9 +175,7 @@ class LocalRunner:
             ended = self._until_ended()
             self.state = "draining"
             if ended or not self._saver.lasts:  # else whoever goes on with this run still needs what processors keep
-                for batch in self._engine.flush():
-                    self._outlet.hand_on(batch)
-                    self._in_time()
+                self._flush()
             self._outlet.settle()
             self._save()
             self._close()
@@ -189,6 +187,15 @@ class LocalRunner:
             self.exception = error
         finally:
             self._end(state)
+
+    def _flush(self) -> None:
+        """Bring what processors have left to its end; once, also if the run is gone on with after that."""
+        if self._journal.flushed:
+            return
+        for batch in self._engine.flush():
+            self._outlet.hand_on(batch)
+            self._in_time()
+        self._journal.flushed = True
 
     def _until_ended(self) -> bool:
         """Take lines and work on them until the source has ended, or a stop was asked for and the buffer is empty.
