@@ -1,68 +1,149 @@
-"""Processes that work for a run: started when first needed, replaced when they die, ended with it.
+"""Processes that work for a run: started when first needed, replaced when they are lost, ended with it.
 
-`serve` is what runs in them. They are no children of a fork, which would copy the locks of other threads as they stand, and
-they do not import the user's main module again.
+`streamlab.runners.inside` is what runs in them. They are no children of a fork, which would copy the locks of other threads
+as they stand, and they do not import the user's main module again.
+
+A thread looks at them, as nothing within a process can be relied on once the user's code runs there: a regular expression
+holds the interpreter's lock for as long as it takes. So a process that is to be watched writes down what it is at, into
+memory that it shares (`streamlab.host.ROW`), and one that takes too long is killed from outside.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
+import mmap
 import os
-import select
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Pipe
 
+from streamlab.errors import PipelineError, RunError
+from streamlab.host import CALLED, ROW, TIMES, UNTIL, WAITING, Lost
 from streamlab.runners.hands import Hands
 
 #: Seconds that a process has to end by itself.
 END_SECONDS = 2.0
-#: What an answer begins with: the process goes on, or should be replaced.
-FIT, TIRED = b"+", b"-"
+#: Seconds between two looks at what the processes do.
+LOOK_SECONDS = 0.1
+#: Seconds after which a process that is stopped (SIGSTOP) counts as lost: it would be so for ever.
+STOPPED_SECONDS = 2.0
+#: Seconds that they have to finish what they are at once the run is to stop; fewer than the run itself has.
+DRAIN_SECONDS = 8.0
+#: Processes that may end, one after the other, before they have begun with a job.
+STARTS = 3
 
 
 class Worker:
-    """One process, and the connection to it."""
+    """One process, the connection to it, and the marks that it leaves.
+
+    Args:
+        setup: what it is given before its first job.
+    """
 
     def __init__(self, setup: bytes) -> None:
         self.connection, theirs = Pipe()
-        with theirs:
+        lifeline, self._lifeline = Pipe(duplex=False)  # the system ends the process when ours is closed, whatever it does
+        with theirs, lifeline, open(_page(), "r+b") as memory:
+            given = theirs.fileno(), lifeline.fileno(), memory.fileno()
             path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
             self._process = subprocess.Popen(
-                [sys.executable, "-c", f"from {__name__} import serve; serve({theirs.fileno()})"],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-c", f"from streamlab.runners.inside import serve; serve{given}"],
+                pass_fds=given,
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": path},
+                start_new_session=True,  # to be ended with all that it has started
             )
-        self.connection.send_bytes(setup)
+            self.marks = memoryview(mmap.mmap(memory.fileno(), mmap.PAGESIZE)).cast("q")
+        self._setup: bytes | None = setup
+        self._overdue = 0
+        self._stopped: float | None = None
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    def ask(self, job: bytes) -> bytes:
+        """Have a job done.
+
+        Raises:
+            EOFError: the process has ended; `OSError` says the same.
+            PipelineError: it cannot load the processors.
+        """
+        self.marks[ROW], self.marks[UNTIL] = WAITING, 0
+        if self._setup is not None:
+            self.connection.send_bytes(self._setup)
+            if problem := self.connection.recv_bytes():
+                raise PipelineError(f"a worker process cannot load the processors: {problem.decode()}")
+            self._setup = None
+        self.connection.send_bytes(job)
+        return self.connection.recv_bytes()
+
+    def hangs(self, now: float) -> bool:
+        """Tell whether the process is at a call that was to have ended by now, or has been stopped for long."""
+        until = self.marks[UNTIL]
+        if 0 < until < now * 1e9:
+            self._overdue = until
+            return True
+        if not self._is_stopped():
+            self._stopped = None
+        elif self._stopped is None:
+            self._stopped = now
+        return self._stopped is not None and now - self._stopped > STOPPED_SECONDS
+
+    def _is_stopped(self) -> bool:
+        if not hasattr(os, "waitid"):  # macOS, before Python 3.13
+            return False
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # it is gone
+            return False
+
+    def left(self) -> Lost | None:
+        """Return what is known of the job that the process was at when it died; ``None`` when it had not begun with one."""
+        row, number, times, until = (self.marks[at] for at in (ROW, CALLED, TIMES, UNTIL))
+        if row == WAITING:
+            return None
+        return Lost(None if row < 0 else row, None if number < 0 else (number, times), 0 < until == self._overdue)
+
+    def interrupt(self) -> None:
+        """End the process and all that it has started, while another thread waits for its answer, which will be none."""
+        if self._process.returncode is None:  # else its number may be another's
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def kill(self) -> int:
+        """End a process that does not listen; return its exit code."""
+        self.interrupt()
+        self.connection.close()
+        self._lifeline.close()
+        return self._process.wait()
 
     def end(self) -> None:
         """End the process, gently if it listens."""
         self.connection.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self.kill()
 
-    def kill(self) -> None:
-        """End a process that does not listen."""
-        self.interrupt()
-        self.connection.close()
-        self._process.wait()
 
-    def alive(self) -> bool:
-        """Tell whether the process runs."""
-        return self._process.poll() is None
-
-    def interrupt(self) -> None:
-        """End a process while another thread waits for its answer, which will be none."""
-        self._process.kill()
+def _page() -> int:
+    """Return the descriptor of a new file of one page, in memory where there is such a thing."""
+    if hasattr(os, "memfd_create"):
+        page = os.memfd_create("streamlab")
+    else:
+        with tempfile.TemporaryFile() as file:
+            page = os.dup(file.fileno())
+    os.ftruncate(page, mmap.PAGESIZE)
+    return page
 
 
 class Processes:
@@ -71,70 +152,86 @@ class Processes:
     Args:
         setup: what each of them is given at its start.
         size: how many.
+        stopping: set when the run is to stop: they have `DRAIN_SECONDS` then.
     """
 
-    def __init__(self, setup: bytes, size: int) -> None:
+    def __init__(self, setup: bytes, size: int, stopping: threading.Event) -> None:
         self.size = size
         self._setup = setup
+        self._stopping = stopping
+        self._over = False
+        self._closed = threading.Event()
         self._workers: list[Worker | None] = [Worker(setup) for _ in range(size)]
         self._threads = [Hands(1, "streamlab-process") for _ in range(size)]
-        self._last: list[Future[bytes | None] | None] = [None] * size
+        self._last: list[Future[bytes | Lost] | None] = [None] * size
+        self._warden = threading.Thread(target=self._watch, name="streamlab-warden", daemon=True)
+        self._warden.start()
 
-    def work(self, number: int, job: bytes) -> Callable[[], bytes | None]:
-        """Give a job to a process; return what waits for the answer, ``None`` when the process has died of it."""
+    def work(self, number: int, job: bytes) -> Callable[[], bytes | Lost]:
+        """Give a job to a process; return what waits for the answer.
+
+        That raises `RunError` when no process can be had, or the run was stopped and this one does not come to its end, and
+        `PipelineError` when the processors cannot be loaded in it.
+        """
         answer = self._last[number] = self._threads[number].begin(partial(self._talk, number, job))
         return answer.result
 
-    def _talk(self, number: int, job: bytes) -> bytes | None:
-        worker = self._workers[number]
-        if worker is not None and not worker.alive():  # it has died, and not of this job
-            worker.kill()
-            worker = None
-        if worker is None:
-            worker = self._workers[number] = Worker(self._setup)
-        try:
-            worker.connection.send_bytes(job)
-            answer = worker.connection.recv_bytes()
-        except (EOFError, OSError):
-            answer = TIRED
-        if answer[:1] == TIRED:
-            worker.kill()
-            self._workers[number] = None
-        return answer[1:] or None
+    def _talk(self, number: int, job: bytes) -> bytes | Lost:
+        code = 0
+        for _ in range(STARTS):
+            self._go_on()
+            worker = self._workers[number]
+            if worker is None:
+                worker = self._workers[number] = Worker(self._setup)
+            try:
+                return worker.ask(job) or Lost()
+            except (EOFError, OSError):
+                code = worker.kill()
+                self._workers[number] = None
+            self._go_on()
+            lost = worker.left()
+            if lost is not None:
+                return lost
+        raise RunError(
+            f"worker processes end before they begin with their lines, the last one with the exit code {code}:"
+            " what they say is on standard error"
+        )
+
+    def _go_on(self) -> None:
+        """Raise `RunError` if the run is over."""
+        if self._over:
+            raise RunError(
+                f"a worker process did not come to the end of its lines within {DRAIN_SECONDS:g} s after the run was stopped"
+                " and was ended; the lines are in run.unfinished"
+            )
+        if self._closed.is_set():
+            raise RunError("the worker processes were ended")
+
+    def _watch(self) -> None:
+        """End processes that hang; and all that are at work, when the run was to stop and they have had their time."""
+        until = math.inf
+        while not self._closed.wait(LOOK_SECONDS):
+            now = time.perf_counter()  # of the system: the same in all processes
+            if self._stopping.is_set():
+                until = min(until, now + DRAIN_SECONDS)
+                self._over = now > until
+            for worker, last in zip(self._workers, self._last, strict=True):
+                busy = last is not None and not last.done()
+                if worker is not None and (worker.hangs(now) or (self._over and busy)):
+                    worker.interrupt()
 
     def close(self) -> None:
         """End them; one that is still at a job is not waited for."""
-        for worker, thread, last in zip(self._workers, self._threads, self._last, strict=True):
+        self._closed.set()
+        for worker, last in zip(self._workers, self._last, strict=True):
             if worker is not None and last is not None and not last.done():
                 worker.interrupt()
+        for thread in self._threads:
             thread.close()
-        for number, worker in enumerate(self._workers):
-            self._workers[number] = None
-            if worker is not None:
-                worker.end()
-
-
-def serve(descriptor: int) -> None:
-    """Do the jobs that come over a connection, by its file descriptor, until the other end closes it."""
-    import threading
-
-    from streamlab.runners.host import LocalHost
-    from streamlab.segments.parallel import Station
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started us will tell
-    threading.Thread(target=_end_with, args=[descriptor], daemon=True).start()
-    host, connection = LocalHost(threading.Event()), Connection(descriptor)
-    with contextlib.suppress(EOFError, OSError):
-        station = Station(connection.recv_bytes(), host)
-        while True:
-            answer = station.do(connection.recv_bytes())
-            connection.send_bytes((TIRED if host.hangs() else FIT) + answer)
-
-
-def _end_with(descriptor: int) -> None:
-    """End this process when the other end of a connection is gone, whatever a processor is doing."""
-    ended = select.poll()
-    ended.register(descriptor, getattr(select, "POLLRDHUP", select.POLLHUP))
-    ended.poll()
-    time.sleep(END_SECONDS)  # if it is not at a call it ends by itself, as a program should
-    os._exit(0)
+        left = [worker for worker in self._workers if worker is not None]
+        self._workers = [None] * self.size
+        for worker in left:
+            worker.connection.close()
+        for worker in left:
+            worker.end()
+        self._warden.join()

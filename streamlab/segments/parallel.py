@@ -1,8 +1,12 @@
 """The parallel segment: plain functions that follow each other, in several processes at once.
 
-The rows that stand at the segment are shared out among the processes of a `Crew`, in stretches; each process walks its
-stretch as the Python segment does, and what comes back is put together in the order in which it went out. Each process
-grows a path tree of its own, and tells of the places that are new in it; they are looked up in the tree of the batch.
+The rows that stand at the segment are shared out among the processes of a `Crew`, in stretches (`streamlab.segments.station`
+has the other end), and what comes back is put together in the order in which it went out.
+
+When a process is lost, because it died or a call in it took too long, its stretch is given out again: the rows before the
+one it was at, those after it, and that row alone, on trial. If a process is lost on trial, or by a call that was overdue,
+the row is given out once more with that call refused: so what is done about it (retry, ``on_error``) is done where
+it is for all other failures, in the walk.
 """
 
 from __future__ import annotations
@@ -10,162 +14,24 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.batch import Hop, Rows
+from streamlab.batch import Rows
 from streamlab.columns import Column
-from streamlab.errors import PipelineError
-from streamlab.failures import Failure, text_of
-from streamlab.host import Crew, Host
-from streamlab.paths import Fate, Node, Paths
-from streamlab.policy import Limits, Refusal
+from streamlab.host import Crew, Host, Lost
+from streamlab.paths import Paths
+from streamlab.policy import Limits
 from streamlab.segments import Stopped
-from streamlab.segments.python import PythonSegment
+from streamlab.segments.station import PLAIN, Answer, Job, Manner, Station, Unsendable, pack, unpack
 from streamlab.segments.steps import Step
-from streamlab.segments.walk import Walk
 
 #: Rows that are worth a process of their own.
 STRETCH = 8
 _generations = itertools.count()
-
-
-@dataclass(slots=True)
-class Job:
-    """A stretch of rows for one process.
-
-    Attributes:
-        generation: a new one makes the process begin a new tree.
-        arrivals: names on the way to the places where rows stand, by number of the path node.
-        ids: number of the path node of each row.
-        values: value of each row.
-        observed: rows to observe.
-    """
-
-    generation: int
-    arrivals: Mapping[int, Sequence[str]]
-    ids: Sequence[int]
-    values: Sequence[Any]
-    observed: Sequence[int]
-
-
-@dataclass(slots=True)
-class Answer:
-    """What came of a `Job`. Path nodes have the numbers of the process, rows those of the job.
-
-    Attributes:
-        arrived: the numbers of the places in the job, by the numbers that the process has for them.
-        places: the places beyond that rows have been at, each with the number of the one before it, which comes first.
-        ids: path node of each row.
-        values: value of each row.
-        parents: the row of the job that each came from, never falling.
-        noted: visits that were recorded, by row of the job.
-        failures: what failed, with the row of the job as ``line_no``.
-        retried: additional attempts by row of the job.
-        retries: additional attempts by processor.
-        stopped: the failure that ends the run, and what was raised.
-    """
-
-    arrived: Mapping[int, int]
-    places: Sequence[tuple[int, Node]]
-    ids: NDArray[np.integer[Any]]
-    values: Sequence[Any]
-    parents: NDArray[np.int64]
-    noted: Mapping[int, Sequence[Hop]]
-    failures: Sequence[Failure]
-    retried: Mapping[int, int]
-    retries: Mapping[str, int]
-    stopped: tuple[Failure, BaseException] | None
-
-
-class Station:
-    """The other end: does the jobs of one process.
-
-    Args:
-        setup: what `ParallelSegment` has packed for it.
-        host: clock, sleep and threads of the process.
-    """
-
-    def __init__(self, setup: bytes, host: Host) -> None:
-        processors, self._limits = pickle.loads(setup)
-        self._host = host
-        self._steps = [Step(processor, host, self._limits) for processor in processors]
-        self._begin(-1)
-
-    def _begin(self, generation: int) -> None:
-        self._generation = generation
-        self._paths = Paths()
-        self._segment = PythonSegment(self._steps, self._paths, self._host, self._limits)
-
-    def do(self, packed: bytes) -> bytes:
-        """Do a job; takes and returns packed data."""
-        job: Job = pickle.loads(packed)
-        if job.generation != self._generation:
-            self._begin(job.generation)
-        arrivals = {id: self._paths.arrival(names, id).id for id, names in job.arrivals.items()}
-        ids = np.array([arrivals[id] for id in job.ids], dtype=np.int64)
-        rows = Rows([""] * len(ids), ids, job.values, observed=job.observed)
-        rows.together = int(ids[0]) if (ids == ids[0]).all() else None
-        stopped = None
-        try:
-            self._segment.advance(rows)
-        except Stopped as stop:
-            stopped = stop.failure, stop.cause
-        parents = np.arange(len(rows.ids), dtype=np.int64) if rows.parents is None else rows.parents
-        arrived = {own: id for id, own in arrivals.items()}
-        answer = Answer(
-            arrived, (), rows.ids, rows.values, parents, rows.noted, rows.failures, rows.retried, rows.retries, stopped
-        )
-        return pack(self._placed(answer)) or pack(self._placed(self._that_can_be_sent(answer))) or b""
-
-    def _placed(self, answer: Answer) -> Answer:
-        """Return an answer that says which places its numbers are."""
-        waiting = {*np.unique(answer.ids).tolist(), *(hop.node for hops in answer.noted.values() for hop in hops)}
-        known = set(answer.arrived)
-        found: dict[int, tuple[int, Node]] = {}
-        while waiting:
-            node = self._paths.nodes[waiting.pop()]
-            if node.id not in known and node.parent is not None:
-                known.add(node.id)
-                found[node.id] = node.parent.id, bare(node)
-                waiting.add(node.parent.id)
-        return replace(answer, places=[found[id] for id in sorted(found)])
-
-    def _that_can_be_sent(self, answer: Answer) -> Answer:
-        """Return an answer without values that cannot be pickled: those rows have failed."""
-        ids, values, failures = answer.ids.astype(np.int64), list(answer.values), list(answer.failures)
-        for row, value in enumerate(values):
-            if pack(value) is None:
-                node = self._paths.nodes[int(ids[row])]
-                assert node.parent is not None
-                dead = self._paths.end(node.parent, Fate.DEAD_LETTER, "processing")
-                ids[row], values[row] = dead.id, None
-                message = f"its result, of type {type(value).__name__}, cannot be sent from one process to another"
-                name, path = node.parent.processor, self._paths.text(dead.id)
-                at = int(answer.parents[row])
-                failures.append(Failure(at, self._host.now(), name, "processing", "TypeError", message, "", path=path))
-        stopped = answer.stopped
-        if stopped is not None and pack(stopped) is None:
-            stopped = stopped[0], RuntimeError(text_of(stopped[1]))
-        noted = {row: hops for row, hops in answer.noted.items() if pack(hops) is not None}
-        return replace(answer, ids=ids, values=values, failures=failures, stopped=stopped, noted=noted)
-
-
-def bare(node: Node) -> Node:
-    """Return a place without its neighbours, to be sent."""
-    return Node(node.id, None, node.kind, node.processor, node.fate, node.failure)
-
-
-def pack(value: object) -> bytes | None:
-    """Return a value as bytes; ``None`` when it cannot be pickled."""
-    try:
-        return pickle.dumps(value, protocol=5)
-    except Exception:  # whatever the value's own code raises
-        return None
 
 
 class _Sent(NamedTuple):
@@ -174,15 +40,16 @@ class _Sent(NamedTuple):
     rows: NDArray[np.int64]
     ids: Sequence[int]
     values: Sequence[Any]
-    answer: Callable[[], bytes | None]
+    answer: Callable[[], bytes | Lost]
+    manner: Manner = PLAIN
 
 
 class ParallelSegment:
     """Shares the rows that stand at its processors out among processes."""
 
     def __init__(self, steps: Sequence[Step], paths: Paths, host: Host, limits: Limits) -> None:
-        self._steps = {step.name: step for step in steps}
-        self.names = frozenset(self._steps)
+        self._processors = [step.processor for step in steps]
+        self.names = frozenset(step.name for step in steps)
         self._paths = paths
         self._host = host
         self._limits = limits
@@ -196,27 +63,30 @@ class ParallelSegment:
         return lambda: sent
 
     def advance(self, rows: Rows) -> None:
-        """Walk every row that stands here to where it ends or leaves."""
+        """Walk every row that stands here to where it ends or leaves.
+
+        Raises:
+            PipelineError: a processor cannot be sent to another process.
+            RunError: no process can be had, or the run was stopped and one does not come to an end.
+            KeyboardInterrupt: a processor raised it.
+        """
         places = [id for id in np.unique(rows.ids).tolist() if self._paths.nodes[id].processor in self.names]
         here = np.flatnonzero(np.isin(rows.ids, places))
         if not len(here):
             return
         begun: Any = None if rows.begun is None else rows.begun()
-        sent: deque[_Sent] = deque(begun or self._send_all(rows, here))
+        waiting: deque[_Sent] = deque(begun or self._send_all(rows, here))
         merged = _Merged(rows, here)
-        while sent:
-            stretch, ids, values, answer = sent.popleft()
-            packed = answer()
-            if packed is not None:
-                self._take_in(merged, stretch, pickle.loads(packed))
-            elif len(stretch) > 1:  # find the line to blame
-                middle = len(stretch) // 2
-                for half in (slice(None, middle), slice(middle, None)):
-                    sent.append(self._send(rows, stretch[half], ids[half], values[half]))
+        while waiting:
+            sent = waiting.popleft()
+            came = sent.answer()
+            answer = came if isinstance(came, Lost) else unpack(came)
+            if isinstance(answer, Answer):
+                self._take_in(merged, sent.rows, answer)
+            elif answer is None:  # what cannot be read must be found where it was made
+                waiting.append(self._resend(rows, sent, slice(None), sent.manner.to_be_read()))
             else:
-                to, out = self._died(merged, rows, stretch, self._paths.nodes[ids[0]], values[0])
-                if to.processor in self.names:  # the one that takes what failed
-                    sent.append(self._send(rows, stretch, [to.id], [out]))
+                waiting += self._send_again(rows, sent, answer)
         merged.write()
         if merged.stopped is not None:
             raise merged.stopped
@@ -224,7 +94,7 @@ class ParallelSegment:
     def _send_all(self, rows: Rows, here: NDArray[np.int64]) -> list[_Sent]:
         """Share rows out."""
         if self._crew is None:
-            self._crew = self._host.crew(self._setup())
+            self._crew = self._host.crew(Station.setup(self._processors, self._limits))
         count = min(self._crew.size, max(1, len(here) // STRETCH))
         values = rows.values
         sent = []
@@ -233,36 +103,41 @@ class ParallelSegment:
             sent.append(self._send(rows, stretch, rows.ids[stretch].tolist(), own))
         return sent
 
-    def _send(self, rows: Rows, stretch: NDArray[np.int64], ids: Sequence[int], values: Sequence[Any]) -> _Sent:
+    def _send(
+        self, rows: Rows, stretch: NDArray[np.int64], ids: Sequence[int], values: Sequence[Any], manner: Manner = PLAIN
+    ) -> _Sent:
         """Give rows to the process whose turn it is."""
         assert self._crew is not None
         self._turn = (self._turn + 1) % self._crew.size
         observed = np.flatnonzero(np.isin(rows.lines_of(stretch), np.asarray(rows.observed, dtype=np.int64))).tolist()
         arrivals = {id: self._paths.names(id) for id in set(ids)}
-        job = Job(self._generation, arrivals, ids, values, observed)
+        job = Job(self._generation, arrivals, ids, values, observed, manner)
         packed = pack(job)
-        if packed is None:
-            values = [value if pack(value) is not None else Unsendable(type(value).__name__) for value in values]
-            packed = pickle.dumps(replace(job, values=values), protocol=5)
-        return _Sent(stretch, ids, values, self._crew.work(self._turn, packed))
+        if packed is None or manner.rest:
+            job.values = [
+                Unsendable(type(value).__name__) if manner.rest or pack(value) is None else value for value in values
+            ]
+            packed = pickle.dumps(job, protocol=5)
+        return _Sent(stretch, ids, values, self._crew.work(self._turn, packed), manner)
 
-    def _setup(self) -> bytes:
-        """Return what a process needs.
+    def _resend(self, rows: Rows, sent: _Sent, part: slice, manner: Manner = PLAIN) -> _Sent:
+        """Give some of the rows that were sent out again."""
+        return self._send(rows, sent.rows[part], sent.ids[part], sent.values[part], manner)
 
-        Raises:
-            PipelineError: a processor cannot be sent to another process.
-        """
-        import cloudpickle  # pickles functions of a notebook, too
-
-        for step in self._steps.values():
-            try:
-                cloudpickle.dumps(step.processor)
-            except Exception as error:
-                raise PipelineError(
-                    f"processor {step.name!r} cannot be sent to a worker process: {type(error).__name__}: {text_of(error)};"
-                    " take what it refers to (a connection, a lock, an open file) out of it, or run without workers="
-                ) from error
-        return cloudpickle.dumps(([step.processor for step in self._steps.values()], self._limits))  # type: ignore[no-any-return]
+    def _send_again(self, rows: Rows, sent: _Sent, lost: Lost) -> Iterator[_Sent]:
+        """Give rows out again whose process was lost."""
+        count, at = len(sent.rows), lost.row
+        if count == 1:
+            yield self._resend(rows, sent, slice(None), sent.manner.after(lost))
+        elif at is None:
+            yield self._resend(rows, sent, slice(None, count // 2), sent.manner)
+            yield self._resend(rows, sent, slice(count // 2, None), sent.manner)
+        else:
+            if at > 0:
+                yield self._resend(rows, sent, slice(None, at), sent.manner)
+            yield self._resend(rows, sent, slice(at, at + 1), sent.manner.after(lost))
+            if at + 1 < count:
+                yield self._resend(rows, sent, slice(at + 1, None), sent.manner)
 
     def _take_in(self, merged: _Merged, stretch: NDArray[np.int64], answer: Answer) -> None:
         """Take in the answer of a process: its places become those of the batch's tree, its rows those of the batch."""
@@ -276,33 +151,6 @@ class ParallelSegment:
             for hop in hops:
                 hop.node = known[hop.node].id
         merged.add(stretch, ids, answer)
-
-    def _died(self, merged: _Merged, rows: Rows, stretch: NDArray[np.int64], node: Node, value: Any) -> tuple[Node, Any]:
-        """Settle a row whose process died of it; return where it has come to, and with what value."""
-        step = self._steps[node.processor or ""]
-        walk = Walk(self._steps, self._paths, self._host, self._limits)
-        error = Refusal("worker_died", "or a processor behind it ended the process that ran it")
-        [(to, out)] = walk.settle(step, node, value, error, 1, 0)
-        walk.saw(step, node, value, [(to, out)], 0.0, 1, 0)
-        _, failure = walk.failures[0]
-        failure.line_no = 0
-        [(_, hops)] = walk.hops
-        stopped = None if walk.stopped is None else (walk.stopped.failure, walk.stopped.cause)
-        ended = to.processor not in self.names
-        ids, parents = np.array([to.id] if ended else [], dtype=np.int64), np.zeros(int(ended), dtype=np.int64)
-        answer = Answer({}, (), ids, [out] if ended else [], parents, {0: hops}, [failure], {}, {}, stopped)
-        merged.add(stretch, ids, answer)
-        return to, out
-
-
-class Unsendable:
-    """Stands for a value that cannot be sent to another process; no processor can do anything with it."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-
-    def __repr__(self) -> str:
-        return f"<a {self.kind}, which cannot be sent to another process>"
 
 
 class _Merged:
