@@ -7,7 +7,33 @@ one whose clock stands still.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+#: Where a process leaves `MARKS` numbers.
+Marks = memoryview | list[int]
+#: Numbers that a process keeps where its crew sees them, whatever becomes of it: the row of its job that it is at,
+#: `WAITING` or `BETWEEN`; which of its processors it has called last, -1 for none; how manyth call of that processor this
+#: is for the row; and the nanosecond of `Host.clock` by which the call must have ended, 0 for any.
+ROW, CALLED, TIMES, UNTIL = range(4)
+MARKS = 4
+#: No row: the process waits for a job, or is at a job and at none of its rows.
+WAITING, BETWEEN = -2, -1
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What is known of a job whose process has died, or was ended because a call took too long.
+
+    Attributes:
+        row: the row of the job that it was at, if it was at one.
+        call: the processor that it had called last, by number, and how manyth call of it this was for the row.
+        overdue: whether that call was to have ended by then.
+    """
+
+    row: int | None = None
+    call: tuple[int, int] | None = None
+    overdue: bool = False
 
 
 class Crew(Protocol):
@@ -19,11 +45,11 @@ class Crew(Protocol):
 
     size: int
 
-    def work(self, number: int, job: bytes) -> Callable[[], bytes | None]:
-        """Give a job to a process, which does one after the other.
+    def work(self, number: int, job: bytes) -> Callable[[], bytes | Lost]:
+        """Give a job to a process, which does one after the other. A process that is lost is replaced.
 
         Returns:
-            What waits for the answer; that is ``None`` when the process has died of the job. It is replaced then.
+            What waits for the answer.
         """
         ...
 

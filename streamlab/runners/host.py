@@ -87,7 +87,7 @@ class LocalHost:
     def crew(self, setup: bytes) -> Processes:
         """Return the processes for a segment, the same for the same setup."""
         if setup not in self._crews:
-            self._crews[setup] = Processes(setup, self._workers)
+            self._crews[setup] = Processes(setup, self._workers, self._stopping)
         return self._crews[setup]
 
     def ahead(self, call: Callable[[], T]) -> Future[T]:
