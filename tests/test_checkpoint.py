@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamlab import Pipeline, processors
+from streamlab.batch import Chunk
+from streamlab.checkpoint import Checkpoint
+from streamlab.errors import CheckpointError, SinkError, SourceError
+from streamlab.run import Run
+from streamlab.sources.iterables import SequenceSource
 from tests.crashes import killed_until_done, outcome, run, write_lines
+from tests.waiting import resources, until
 
 
 def test_a_run_that_is_killed_again_and_again_comes_to_what_an_undisturbed_one_does(tmp_path: Path) -> None:
@@ -16,3 +35,335 @@ def test_a_run_that_is_killed_again_and_again_comes_to_what_an_undisturbed_one_d
     last, advanced = killed_until_done(shaken, kills=8, seed=1, longest=0.5)
     assert outcome(shaken, last) == expected
     assert advanced > 0
+
+
+class Sums:
+    def __init__(self) -> None:
+        self.total = 0
+
+    def __call__(self, line: str) -> str:
+        self.total += int(line)
+        return f"{line} {self.total}"
+
+    def flush(self) -> Iterator[str]:
+        yield f"total {self.total}"
+
+
+def sums() -> Pipeline:
+    return Pipeline("sums").add("sum", Sums)
+
+
+def numbers(path: Path, first: int, end: int) -> None:
+    with path.open("a") as file:
+        file.writelines(f"{n}\n" for n in range(first, end))
+
+
+def test_what_a_file_has_got_since_is_read_and_all_goes_on(tmp_path: Path) -> None:
+    source, options = tmp_path / "in", {"output": tmp_path / "out", "checkpoint": tmp_path / "state"}
+    numbers(source, 0, 1000)
+    first = sums().run(source, trace=True, **options)
+    assert (first.resumed, len(first.history)) == (0, 1)
+    numbers(source, 1000, 1010)
+    second = sums().run(source, trace=True, **options)
+    assert (second.state, second.resumed, second.ledger["received"]) == ("finished", 1000, 1010)
+    assert second.metrics.loc["sum", "received"] == 1010
+    assert second.traces["line_no"].tolist() == [*range(1000, 1010)]
+    assert len(second.history) == 2 and second.history["received"].tolist() == [1000, 1010]
+    assert second.uptime_s > first.uptime_s
+    assert second.metrics.loc["sum", "time_s"] > first.metrics.loc["sum", "time_s"]
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert lines[999:1003] == ["999 499500", "total 499500", "1000 500500", "1001 501501"]
+    third = sums().run(source, **options)
+    assert (third.resumed, third.ledger) == (1010, second.ledger)
+    assert (tmp_path / "out").read_text().splitlines() == lines
+
+
+def slowly(lines: int) -> Iterator[str]:
+    for n in range(lines):
+        yield str(n)
+        time.sleep(0.0005)
+
+
+class Slowly(SequenceSource):
+    """A list that takes its time."""
+
+    blocking = True
+
+    def read(self, limit: int) -> Chunk:
+        time.sleep(0.002)
+        return super().read(min(limit, 5))
+
+
+def test_a_run_that_is_stopped_is_gone_on_with_and_flushed_once(tmp_path: Path) -> None:
+    lines = [str(n) for n in range(2000)]
+    options: dict[str, Any] = {"output": tmp_path / "out", "checkpoint": tmp_path / "state"}
+    received = 0
+    for _ in range(3):
+        live = sums().start(Slowly(lines), **options)
+        assert live.resumed == received
+        until(lambda live=live, received=received: live.ledger["received"] > received + 50)
+        live.stop()
+        live.wait(20)
+        assert (live.state, live.ledger["in_flight"]) == ("stopped", 0)
+        received = live.ledger["received"]
+        assert "total" not in (tmp_path / "out").read_text()
+    run = sums().run(Slowly(lines), **options)
+    expected = sums().run(lines)
+    assert (tmp_path / "out").read_text().splitlines() == expected.output["value"].tolist()
+    assert run.ledger == expected.ledger
+
+
+def test_without_a_checkpoint_a_stopped_run_is_flushed(tmp_path: Path) -> None:
+    live = sums().start(slowly(100_000))
+    until(lambda: live.ledger["received"] > 10)
+    live.stop()
+    live.wait(20)
+    assert str(live.output["value"].iloc[-1]).startswith("total")
+
+
+class Failing(SequenceSource):
+    """A list that cannot be read beyond a line."""
+
+    def __init__(self, items: list[str], end: int) -> None:
+        super().__init__(items)
+        self.end = end
+
+    def read(self, limit: int) -> Chunk:
+        if self._given >= self.end:
+            raise SourceError(f"line {self.end} cannot be read")
+        return super().read(min(limit, 16, self.end - self._given))
+
+
+class Levels:
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.last: tuple[str, int] | None = None
+
+    def __call__(self, value: dict[str, Any]) -> Any:
+        self.seen.add(value["word"])
+        before, self.last = self.last, (value["word"], value["n"])
+        return {**value, "new": len(self.seen), "before": before}
+
+
+def everything() -> Pipeline:
+    """Return a pipeline of everything that keeps state."""
+    return (
+        Pipeline("everything")
+        .add("number", processors.number(), to="cells")
+        .add("cells", processors.extract(r"^(?P<n>\d+)\t(?P<word>\w+) (?P<at>\d+)$"), to="at")
+        .add("at", processors.with_fields(n="n::bigint", at="at::bigint"), to="few")
+        .add("few", processors.sample(0.9, seed=3), to="throttle")
+        .add("throttle", processors.throttle(3, every=10, by="word", time="at"), to="once")
+        .add("once", processors.dedupe(by="at", limit=7), to="nth")
+        .add("nth", processors.count(by="word", running=True), to="head")
+        .add("head", processors.head(40, by="word"), to="levels")
+        .add("levels", Levels, key="word", to="fork")
+        .add("fork", lambda value: [("write", value), ("top", value), ("count", value)], to=("write", "top", "count"))
+        .add("top", processors.top(2, by="word"), to="write")
+        .add("count", processors.count(by="word"), to="write")
+        .add("write", processors.to_json())
+    )
+
+
+WORDS = st.tuples(st.sampled_from(["hot", "cold", "mild", "?!"]), st.integers(0, 200))
+
+
+@settings(max_examples=25, deadline=None)
+@given(words=st.lists(WORDS, min_size=1, max_size=120), ends=st.lists(st.integers(0, 120), max_size=4))
+def test_state_of_all_kinds_goes_on(tmp_path_factory: pytest.TempPathFactory, words: Any, ends: list[int]) -> None:
+    folder = tmp_path_factory.mktemp("state")
+    lines = [f"{word} {at}" for word, at in words]
+    for end in sorted(ends):
+        if end < len(lines):
+            broken = everything().run(Failing(lines, end), output=folder / "out", checkpoint=each(folder))
+            assert broken.state == "failed"
+    run = everything().run(Failing(lines, len(lines) + 1), output=folder / "out", checkpoint=each(folder))
+    del run
+    expected = everything().run(lines, output=folder / "expected")
+    assert (folder / "out").read_bytes() == (folder / "expected").read_bytes()
+    assert expected.state == "finished"
+
+
+def each(folder: Path) -> Checkpoint:
+    return Checkpoint(folder / "checkpoint", interval=0.0)
+
+
+@pytest.mark.parametrize("columnar", [False, True])
+def test_several_files_and_archives_go_on(tmp_path: Path, columnar: bool) -> None:
+    pipeline = Pipeline("copy").add("copy", processors.upper() if columnar else str.upper)
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    parts = [[f"a {n}" for n in range(40_000)], [f"b {n}\udcff" for n in range(40_000)], ["c no end"]]
+    data = ["\n".join(part).encode("utf-8", "surrogateescape") for part in parts]
+    (folder / "a.log").write_bytes(data[0] + b"\r\n")
+    (folder / "b.log.gz").write_bytes(gzip.compress(data[1] + b"\n"))
+    (folder / "c.log").write_bytes(data[2])
+    out = tmp_path / "out"
+    for wanted in (100, 39_000, 42_000, 90_000):
+        live = pipeline.start(folder, output=Slow(out), checkpoint=each(tmp_path))
+        until(lambda live=live, wanted=wanted: live.ledger["received"] >= wanted or live.state == "finished")
+        live.stop()
+        live.wait(20)
+    pipeline.run(folder, output=Slow(out), checkpoint=each(tmp_path))
+    expected = "".join(f"{line}\n".upper() for part in parts for line in part)
+    assert out.read_bytes() == expected.encode("utf-8", "surrogateescape")
+
+
+def Slow(path: Path) -> Any:
+    """Return a file sink that takes a moment for each batch, so that a run can be stopped in the middle."""
+    from streamlab.sinks.files import FileSink
+
+    class SlowSink(FileSink):
+        def write(self, values: Any, line_no: Any) -> Any:
+            time.sleep(0.005)
+            return super().write(values, line_no)
+
+    return SlowSink(path)
+
+
+def test_files_are_known_by_what_they_are_and_not_by_their_names(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    options: dict[str, Any] = {"output": tmp_path / "out", "checkpoint": tmp_path / "state"}
+    copy = Pipeline("copy").add("copy", str)
+    (folder / "app.log").write_text("one\ntwo\n")
+    copy.run(folder, **options)
+    (folder / "app.log").rename(folder / "app.log.1")
+    (folder / "app.log").write_text("three\n")
+    with (folder / "app.log.1").open("a") as file:
+        file.write("two and a half\n")
+    run = copy.run(folder, **options)
+    assert sorted((tmp_path / "out").read_text().split("\n")) == ["", "one", "three", "two", "two and a half"]
+    assert run.ledger["received"] == 4
+    (folder / "app.log.1").write_text("o\n")
+    run = copy.run(folder, **options)
+    assert (tmp_path / "out").read_text().endswith("\no\n")
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    live = sums().start(slowly(100_000), output=tmp_path / "out", checkpoint=tmp_path / "state")
+    start = time.monotonic()
+    with pytest.raises(CheckpointError, match=rf"in use by another run \(process {os.getpid()}\)"):
+        sums().run(["1"], output=tmp_path / "out2", checkpoint=tmp_path / "state")
+    code = (
+        "import sys; from tests.test_checkpoint import sums\n"
+        f"sums().run(['1'], output={str(tmp_path / 'out3')!r}, checkpoint={str(tmp_path / 'state')!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"in use by another run (process {os.getpid()})" in done.stderr
+    live.stop()
+    live.wait(20)
+    assert not (tmp_path / "out3").exists()
+    assert time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pipeline": Pipeline("others").add("sum", Sums)}, "has pipeline 'sums', and not 'others'"),
+        ({"pipeline": Pipeline("sums").add("sum", str)}, "state of processor 'sum', Sums, which .* is one without state"),
+        ({"pipeline": Pipeline("sums").add("total", Sums)}, "state of processor 'sum', Sums, which .* is not there"),
+        ({"pipeline": Pipeline("sums").add("sum", Sums, key=str)}, "is Sums, one a key"),
+        ({"pipeline": Pipeline("sums").add("sum", processors.number())}, r"is number\("),
+        ({"output": "other"}, "has output '.*/out', and not '.*/other'"),
+        ({"source": iter(["1"])}, "has kind of source 'SequenceSource', and not 'IterableSource'"),
+        ({"dead_letters": "letters"}, "has dead letters '.*/state/dead_letters', and not '.*/letters'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_is_touched(tmp_path: Path, change: Any, message: str) -> None:
+    sums().run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    for name in ("output", "dead_letters"):
+        if name in change:
+            change[name] = tmp_path / change[name]
+    options = {"output": tmp_path / "out", "checkpoint": tmp_path / "state"} | change
+    pipeline, source = options.pop("pipeline", sums()), options.pop("source", ["1", "2", "3"])
+    with pytest.raises(CheckpointError, match=message):
+        pipeline.run(source, **options)
+    assert (tmp_path / "out").read_text() == "1 1\n2 3\ntotal 3\n"
+    run = sums().run(["1", "2", "3"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    assert run.ledger["received"] == 3
+
+
+def test_an_output_that_is_there_is_never_wiped(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("precious\n")
+    with pytest.raises(SinkError, match="is there already and not empty"):
+        sums().run(["1"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    assert (tmp_path / "out").read_text() == "precious\n"
+    (tmp_path / "out").unlink()
+    sums().run(["1"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    for spoilt in ("1", "1 2\ntotal 1\nand more"):
+        (tmp_path / "out").write_text(spoilt)
+        with pytest.raises(SinkError, match=r"out (is shorter than|does not have what was written)"):
+            sums().run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+        assert (tmp_path / "out").read_text() == spoilt
+
+
+def test_what_was_written_after_the_last_moment_is_cut_off(tmp_path: Path) -> None:
+    sums().run(["1"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    with (tmp_path / "out").open("a") as file:
+        file.write("torn li")
+    sums().run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    assert (tmp_path / "out").read_text() == "1 1\ntotal 1\n2 3\ntotal 3\n"
+
+
+class Odd:
+    def __init__(self) -> None:
+        self.kept: Any = range(3)
+
+    def __call__(self, line: str) -> str:
+        return f"{line} {self.kept}"
+
+
+class Open:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __call__(self, line: str) -> str:
+        return line
+
+
+def test_pickled_state_is_said_and_only_read_from_a_folder_of_ones_own(tmp_path: Path) -> None:
+    odd = Pipeline("odd").add("odd", Odd)
+    run = odd.run(["1"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    assert run.notices[["kind", "where"]].values.tolist() == [["pickled", "odd"]]
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "state").chmod(0o755)
+    with pytest.raises(CheckpointError, match="this user's alone: chown it, and chmod 700"):
+        odd.run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    (tmp_path / "state").chmod(0o700)
+    odd.run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    assert (tmp_path / "out").read_text() == "1 range(0, 3)\n2 range(0, 3)\n"
+
+
+def test_plain_state_is_not_pickled(tmp_path: Path) -> None:
+    assert sums().run(["1"], output=tmp_path / "out", checkpoint=tmp_path / "state").notices.empty
+
+
+def test_state_that_cannot_be_saved_is_said_before_anything_is_read(tmp_path: Path) -> None:
+    before = resources()
+    message = r"pipeline 'open', processor 'open': its state cannot be saved: TypeError: .*__getstate__"
+    with pytest.raises(CheckpointError, match=message):
+        Pipeline("open").add("open", Open).run(["1"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    assert (tmp_path / "out").read_text() == ""
+    until(lambda: resources() == before)
+
+
+def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CheckpointError, match=r"cannot be made: (File exists|Not a directory)"):
+        sums().run(["1"], checkpoint=tmp_path / "file")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "checkpoint.db").write_text("no database, but text of some length\n" * 100)
+    with pytest.raises(CheckpointError, match="is no checkpoint, or cannot be written"):
+        sums().run(["1"], checkpoint=tmp_path / "state")
+
+
+def test_starting_and_stopping_leaves_nothing(tmp_path: Path) -> None:
+    def once() -> Run:
+        return sums().run(["1"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+
+    once()
+    before = resources()
+    for _ in range(5):
+        once()
+    until(lambda: resources() == before)

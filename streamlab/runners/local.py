@@ -177,6 +177,7 @@ class LocalRunner:
             if ended or not self._saver.lasts:  # else whoever goes on with this run still needs what processors keep
                 self._flush()
             self._outlet.settle()
+            self._tick(last=True)
             self._save()
             self._close()
             state = "stopped" if self._stopping.is_set() else "finished"
@@ -358,7 +359,8 @@ class LocalRunner:
                 self._pump.join(POLL_SECONDS)
             self._give_up()
             self._close()
-            self._tick(last=True)
+            if state == "failed" or self.exception is not None:
+                self._tick(last=True)
         except BaseException as error:  # the first failure is the one to tell of
             self.exception, state = self.exception or error, "failed"
         finally:
