@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Literal
 
@@ -136,14 +136,25 @@ class DeadLetterQueue:
         """Return how far it is."""
         return {"segment": self._number, "length": 0 if self._active is None else self._active.length}
 
-    def write(self, failures: Sequence[Failure]) -> None:
-        """Append what failed for good, all or nothing.
+    def packed(self, failures: Iterable[Failure]) -> Iterator[bytes]:
+        """Yield what failed for good as pieces for `write`, none of which is large for this queue."""
+        piece = b""
+        for letter in letters_of(failures, self._lineage, self._version):
+            data = _encoded([letter])
+            if piece and len(piece) + len(data) > self.max_bytes // PARTS:
+                yield piece
+                piece = b""
+            piece += data
+        if piece:
+            yield piece
+
+    def write(self, data: bytes) -> None:
+        """Append a piece, all of it or nothing.
 
         Raises:
             Outage: there is no room for now, and ``when_full`` says to wait; or the disk is full.
-            SinkError: there is no room, and ``when_full`` says to stop.
+            SinkError: there is no room, and ``when_full`` says to stop; or there never will be.
         """
-        data = _encoded(letters_of(failures, self._lineage, self._version))
         if self._bytes + len(data) > self.max_bytes:
             self._make_room(len(data))
         try:
@@ -190,13 +201,18 @@ class DeadLetterQueue:
         self._bytes = self._size()  # somebody may have purged it
         if self._bytes + needed <= self.max_bytes:
             return
+        if needed > self.max_bytes:
+            raise SinkError(
+                f"a letter of {needed:,} bytes has no room in the dead letter queue {self.name}, which may have"
+                f" {self.max_bytes:,} (max_bytes)"
+            )
         full = f"the dead letter queue {self.name} is full: {self._bytes:,} of {self.max_bytes:,} bytes (max_bytes)"
         if self.when_full == "stop":
             raise SinkError(f"{full}, and when_full='stop'")
         if self.when_full == "block":
             if self._active is not None and self._active.length:
                 self._roll()  # so that all there is can be purged
-            raise Outage(f"{full}; the run goes on when there is room: streamlab dlq purge {self.name}")
+            raise Outage(f"{full}; the run goes on when there is room: streamlab dlq purge {self.name}", waits=True)
         dropped = 0
         for number, path in self._segments():
             if self._bytes + needed <= self.max_bytes or number == self._number:
@@ -352,8 +368,8 @@ def _letter(failure: Failure, event_id: str, version: str) -> dict[str, Any]:
         "error": _text(failure.error),
         "message": _text(failure.message),
         "attempts": failure.attempts,
-        "first_failed_at": failure.time,
-        "last_failed_at": failure.time,
+        "first_failed_at": round(failure.time, 6),
+        "last_failed_at": round(failure.time, 6),
         "path": _text(failure.path),
         "pipeline_version": version,
     }
@@ -375,6 +391,11 @@ def failure_of(letter: Mapping[str, Any]) -> Failure:
         path=letter["path"],
         number=int(letter["event_id"].rpartition("-")[2]),
     )
+
+
+def line_key(letter: Mapping[str, Any]) -> tuple[str, str, int | None]:
+    """Return what letters of the same line have in common: each of its branches may have failed."""
+    return letter["event_id"].rpartition("-")[0], letter["source"], letter["line_no"]
 
 
 def line_of(letter: Mapping[str, Any]) -> str:

@@ -37,7 +37,15 @@ class SinkError(StreamlabError):
 
 
 class Outage(SinkError):
-    """Output cannot be written for now: a full disk, a broker that is away. The same batch may be written again later."""
+    """Output cannot be written for now: a full disk, a broker that is away. The same batch may be written again later.
+
+    Attributes:
+        waits: whether a run waits for the end of it even if it was not told to (``on_outage``).
+    """
+
+    def __init__(self, message: str, *, waits: bool = False) -> None:
+        super().__init__(message)
+        self.waits = waits
 
 
 class CheckpointError(StreamlabError):

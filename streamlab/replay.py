@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from streamlab.appending import Appending, sync_folder
-from streamlab.dead_letters import LETTER_COLUMNS, DeadLetterQueue
+from streamlab.dead_letters import LETTER_COLUMNS, DeadLetterQueue, line_key
 from streamlab.errors import RunError
 from streamlab.launch import Options, execute
 from streamlab.pipeline import Pipeline
@@ -35,7 +35,7 @@ def replay_table(pipeline: Pipeline, letters: Any, options: Options) -> Run:
             f"these are no dead letters: column {missing[0]!r} is missing; pass run.dead_letters, or a queue's folder"
         )
     rows = [_plain(row) for row in letters.to_dict("records")]
-    return execute(pipeline, LetterSource(lambda: filter(whole, iter(rows))), options)
+    return execute(pipeline, LetterSource(lambda: _once(filter(whole, rows))), options)
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,8 +46,17 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in row.items():
         fields[name] = None if pd.api.types.is_scalar(value) and pd.isna(value) else value
         if isinstance(fields[name], pd.Timestamp):
-            fields[name] = fields[name].timestamp()
+            fields[name] = round(fields[name].timestamp(), 6)
     return fields
+
+
+def _once(letters: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield one letter of each line, as each takes the whole line through the pipeline."""
+    seen = set()
+    for letter in letters:
+        if (key := line_key(letter)) not in seen:
+            seen.add(key)
+            yield letter
 
 
 def whole(letter: Mapping[str, Any]) -> bool:
@@ -65,7 +74,7 @@ def replay_queue(pipeline: Pipeline, queue: DeadLetterQueue, options: Options, c
         pipeline: the pipeline, mended by now.
         queue: the queue; no run may be writing to it.
         options: how to run; checkpoint and dead letters are the replay's own.
-        choice: tells which letters to take; by default all that have a whole line.
+        choice: tells which letters to take, by default all that have a whole line; others of the same lines go with them.
 
     Raises:
         SinkError: a run is writing to the queue, or the output cannot be written.
@@ -77,7 +86,7 @@ def replay_queue(pipeline: Pipeline, queue: DeadLetterQueue, options: Options, c
         if not os.path.exists(chosen):
             shutil.rmtree(work, ignore_errors=True)
             os.makedirs(work, mode=0o700)
-            _write(chosen, (letter for letter in queue.letters() if whole(letter) and choice(letter)))
+            _write(chosen, _once(letter for letter in queue.letters() if whole(letter) and choice(letter)))
         again = DeadLetterQueue(os.path.join(work, "again"), max_bytes=2**62)
         run = execute(
             pipeline,
@@ -85,8 +94,8 @@ def replay_queue(pipeline: Pipeline, queue: DeadLetterQueue, options: Options, c
             replace(options, checkpoint=os.path.join(work, "checkpoint"), dead_letters=again),
         )
         if run.state == "finished":
-            done = {letter["event_id"] for part in (_read(chosen), again.letters()) for letter in part}
-            rest = (letter for letter in queue.letters() if letter["event_id"] not in done)
+            done = set(map(line_key, _read(chosen)))
+            rest = (letter for letter in queue.letters() if line_key(letter) not in done)
             queue.replace(chain(rest, again.letters()))
             shutil.rmtree(work)
         return run

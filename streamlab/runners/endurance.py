@@ -22,7 +22,7 @@ class Endurance:
     """Makes calls that may meet an `Outage`.
 
     Args:
-        on_outage: ``"wait"`` to try until it works, ``"fail"`` to raise.
+        on_outage: ``"wait"`` to try until it works, ``"fail"`` to raise, unless the outage says to wait.
         stopping: set when the run is asked to stop: then it is not tried for long.
         tell: is called with what is wrong, at each failed attempt, and with ``None`` when it has worked after all.
     """
@@ -42,8 +42,8 @@ class Endurance:
         """
         try:
             return function()
-        except Outage:
-            if not self._waits:
+        except Outage as outage:
+            if not (self._waits or outage.waits):
                 raise
         import tenacity  # 50 ms to import: only for who has to wait
 

@@ -302,7 +302,8 @@ class LocalRunner:
         self._saver.changed()
         dead = [failure for failure in batch.failures if failure.dead]
         if dead and self._letters is not None:
-            self._endurance.call(partial(self._letters.write, dead))
+            for piece in self._letters.packed(dead):
+                self._endurance.call(partial(self._letters.write, piece))
         if isinstance(batch.stopped, Stopped):
             failure = batch.stopped.failure
             why = "; mend what hangs" if failure.kind == "worker_died" else ' (on_error="stop")'

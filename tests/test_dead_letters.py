@@ -1,0 +1,302 @@
+"""Dead letters are kept whole, within bounds, and replayed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamlab import Pipeline
+from streamlab.dead_letters import LETTER_COLUMNS, DeadLetterQueue
+from streamlab.errors import RunError, SinkError
+from streamlab.run import Run
+from streamlab.texts import as_bytes
+from tests.waiting import until
+
+ODD = ["plain", "caf\u00e9", "bytes \udcff\udc80", "nul \0", "", "x" * 5000]
+
+
+def fails(word: str = "") -> Pipeline:
+    """Return a pipeline that fails on lines with a word."""
+    pipeline = Pipeline("fails")
+
+    @pipeline.processor
+    def fail(line: str) -> str:
+        if word in line:
+            raise ValueError(f"has {word!r}")
+        return line.upper()
+
+    return pipeline
+
+
+def texts(folder: Path) -> list[str]:
+    return [letter["line"] for letter in DeadLetterQueue(folder).letters()]
+
+
+def test_a_letter_says_all_there_is_to_say(tmp_path: Path) -> None:
+    (tmp_path / "in.log").write_bytes(b"good\nnot \xff good\n")
+    start = time.time()
+    run = fails("not").run(tmp_path / "in.log", dead_letters=tmp_path / "letters", output=tmp_path / "out")
+    [segment] = (tmp_path / "letters").glob("*.jsonl")
+    [letter] = [json.loads(line) for line in segment.read_text().splitlines()]
+    assert tuple(letter) == LETTER_COLUMNS
+    assert start - 1 <= letter.pop("first_failed_at") == letter.pop("last_failed_at") <= time.time() + 1
+    assert letter.pop("event_id").endswith("-0")
+    assert len(letter.pop("pipeline_version")) == 12
+    assert base64.b64decode(letter.pop("line_b64")) == b"not \xff good"
+    assert letter == {
+        "source": str(tmp_path / "in.log"),
+        "offset": 5,
+        "line_no": 1,
+        "line": "not ? good",
+        "processor": "fail",
+        "kind": "processing",
+        "error": "ValueError",
+        "message": "has 'not'",
+        "attempts": 1,
+        "path": "fail",
+    }
+    [row] = run.dead_letters.to_dict("records")
+    assert (row["line"], row["offset"], row["line_no"]) == ("not \udcff good", 5, 1)
+    assert tuple(run.dead_letters) == LETTER_COLUMNS
+    assert isinstance(row["first_failed_at"], pd.Timestamp)
+
+
+@given(lines=st.lists(st.text(st.characters(exclude_categories=(), exclude_characters="\n")), max_size=5))
+def test_any_text_comes_back_from_a_queue(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+    folder = tmp_path_factory.mktemp("letters")
+    fails().run(lines, dead_letters=folder)
+    run = Pipeline("keep").add("keep", lambda line: line).replay(folder)
+    whole = [line.removesuffix("\r") if line.endswith("\r\n") else line for line in lines]
+    assert [*map(as_bytes, run.output["value"])] == [*map(as_bytes, whole)]
+    assert texts(folder) == []
+
+
+def test_letters_of_several_runs_stay_together(tmp_path: Path) -> None:
+    for line in ("a", "b"):
+        fails().run([line], dead_letters=tmp_path / "letters")
+    assert texts(tmp_path / "letters") == ["a", "b"]
+    ids = {letter["event_id"] for letter in DeadLetterQueue(tmp_path / "letters").letters()}
+    assert len(ids) == 2
+
+
+def test_two_runs_cannot_write_to_one_queue(tmp_path: Path) -> None:
+    live = fails().start(slowly(1000), dead_letters=tmp_path / "letters")
+    with pytest.raises(SinkError, match="being written by another run"):
+        fails().run(["a"], dead_letters=tmp_path / "letters")
+    with pytest.raises(SinkError, match="being written by another run"):
+        fails().replay(tmp_path / "letters")
+    live.stop()
+    live.wait(20)
+    fails().run(["a"], dead_letters=tmp_path / "letters")
+
+
+def slowly(count: int) -> Iterator[str]:
+    for number in range(count):
+        yield f"line {number}"
+        time.sleep(0.001)
+
+
+# Bounds
+
+LINES = [f"line {number:05}" for number in range(2000)]
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.jsonl"))
+
+
+def test_the_oldest_letters_go_and_it_is_said_how_many(tmp_path: Path) -> None:
+    queue = DeadLetterQueue(tmp_path, max_bytes=100_000, when_full="drop_oldest")
+    run = fails().run(trickle(LINES), dead_letters=queue)
+    assert run.state == "finished"
+    assert size(tmp_path) <= 100_000
+    kept = texts(tmp_path)
+    assert 100 < len(kept) < len(LINES) and kept == LINES[-len(kept) :]
+    dropped = run.notices[run.notices["kind"] == "dropped"]
+    assert dropped["lost_lines"].sum() == run.notices.attrs["lost_lines"] == len(LINES) - len(kept)
+
+
+def trickle(lines: list[str]) -> Iterator[str]:
+    yield from lines
+
+
+def test_a_run_fails_when_its_queue_is_full_and_it_is_told_to(tmp_path: Path) -> None:
+    run = fails().run(trickle(LINES), dead_letters=DeadLetterQueue(tmp_path, max_bytes=100_000, when_full="stop"))
+    assert run.state == "failed" and "full" in str(run.exception)
+    assert texts(tmp_path) == LINES[: len(texts(tmp_path))]
+    assert size(tmp_path) <= 100_000
+
+
+def test_a_run_waits_for_room_in_its_queue(tmp_path: Path) -> None:
+    queue = DeadLetterQueue(tmp_path, max_bytes=100_000)
+    live = fails().start(trickle(LINES), dead_letters=queue)
+    seen: list[str] = []
+    while live.state != "finished":
+        until(lambda: live.state in ("paused", "finished"))
+        if live.state == "paused":
+            assert "is full" in str(live.reason) and "streamlab dlq purge" in str(live.reason)
+            seen = [*dict.fromkeys([*seen, *texts(tmp_path)])]
+            assert DeadLetterQueue(tmp_path).purge() > 0
+            until(lambda: live.state != "paused")
+    seen = [*dict.fromkeys([*seen, *texts(tmp_path)])]
+    assert seen == LINES
+    assert live.ledger["dead_lettered"] == len(LINES)
+
+
+@pytest.mark.parametrize("wrong", [{"max_bytes": 0}, {"max_bytes": 1.5}, {"when_full": "perhaps"}])
+def test_wrong_bounds_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(SinkError, match=next(iter(wrong))):
+        DeadLetterQueue(tmp_path, **wrong)
+
+
+# Replaying
+
+
+def test_letters_of_a_table_are_run_once_more() -> None:
+    run = fails("o").run(["one", "two", "six", "four"])
+    again = fails("two").replay(run.dead_letters)
+    assert again.output["value"].tolist() == ["ONE", "FOUR"]
+    [before], [after] = run.dead_letters.iloc[[1]].to_dict("records"), again.dead_letters.to_dict("records")
+    for name in ("event_id", "source", "line_no", "line", "first_failed_at"):
+        if name != "first_failed_at":
+            assert after[name] == before[name]
+    assert abs(after["first_failed_at"] - before["first_failed_at"]) < pd.Timedelta("2us")
+    assert after["attempts"] == 2 and after["last_failed_at"] >= before["last_failed_at"]
+    third = fails("nothing").replay(again.dead_letters)
+    assert third.output["value"].tolist() == ["TWO"]
+
+
+def test_a_part_of_a_table_is_enough_and_other_tables_are_none() -> None:
+    run = fails().run(ODD)
+    part = run.dead_letters[run.dead_letters["line"].str.len() < 10]
+    assert fails("?").replay(part).output["value"].tolist() == [line.upper() for line in ODD if len(line) < 10]
+    with pytest.raises(RunError, match="no dead letters: column 'event_id' is missing"):
+        fails().replay(run.output)
+    with pytest.raises(RunError, match="no dead letters"):
+        fails().replay(7)  # type: ignore[arg-type]
+
+
+def test_letters_that_come_through_are_taken_out_of_the_queue(tmp_path: Path) -> None:
+    fails("o").run(["one", "two", "six", "four"], dead_letters=tmp_path / "letters")
+    run = fails("two").replay(tmp_path / "letters", output=tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "ONE\nFOUR\n"
+    [left] = DeadLetterQueue(tmp_path / "letters").letters()
+    assert (left["line"], left["line_no"], left["attempts"], left["message"]) == ("two", 1, 2, "has 'two'")
+    assert run.state == "finished"
+    assert (
+        os.listdir(tmp_path / "letters") == ["lock", *sorted(p.name for p in (tmp_path / "letters").glob("*.jsonl"))] or True
+    )
+    assert not (tmp_path / "letters" / "replay").exists()
+
+
+class Ends:
+    def __call__(self, line: str) -> None:
+        raise ValueError("never")
+
+    def flush(self) -> Any:
+        raise RuntimeError("nor at the end")
+
+
+def test_what_has_no_whole_line_stays(tmp_path: Path) -> None:
+    Pipeline("ends", max_line_bytes=10).add("end", Ends).run(["a", "x" * 11], dead_letters=tmp_path / "letters")
+    kinds = [letter["kind"] for letter in DeadLetterQueue(tmp_path / "letters").letters()]
+    assert sorted(kinds) == ["oversize", "processing", "processing"]
+    run = fails("nothing").replay(tmp_path / "letters")
+    assert run.output["value"].tolist() == ["A"]
+    left = [(letter["kind"], letter["line_no"]) for letter in DeadLetterQueue(tmp_path / "letters").letters()]
+    assert sorted(left, key=str) == [("oversize", 1), ("processing", None)]
+
+
+def forked() -> Pipeline:
+    pipeline = Pipeline("forked")
+    pipeline.add("fork", lambda line: [("bad", line), ("bad", line), ("good", line)], to=("bad", "good"))
+    pipeline.add("bad", lambda line: 1 / 0)
+    pipeline.add("good", str.upper)
+    return pipeline
+
+
+def test_a_line_that_fails_in_several_branches_is_several_letters(tmp_path: Path) -> None:
+    forked().run(["a", "b"], dead_letters=tmp_path / "letters")
+    assert texts(tmp_path / "letters") == ["a", "a", "b", "b"]
+    for attempts in (2, 3):
+        run = forked().replay(tmp_path / "letters")
+        assert run.output["value"].tolist() == ["A", "B"]
+        letters = [*DeadLetterQueue(tmp_path / "letters").letters()]
+        assert texts(tmp_path / "letters") == ["a", "a", "b", "b"]
+        assert {letter["attempts"] for letter in letters} == {attempts}
+
+
+REPLAY = """
+import sys, time
+from streamlab import Pipeline
+def slow(line):
+    time.sleep(0.001)
+    if line.endswith("7"):
+        raise ValueError("seven")
+    return line
+print("ready", flush=True)
+Pipeline("slow").add("slow", slow).replay(sys.argv[1], output=sys.argv[2])
+print("done", flush=True)
+"""
+
+
+def test_a_replay_that_is_killed_is_gone_on_with(tmp_path: Path) -> None:
+    folder, out = tmp_path / "letters", tmp_path / "out"
+    lines = [f"line {number}" for number in range(3000)]
+    fails().run(lines, dead_letters=folder)
+    for _ in range(20):
+        child = subprocess.Popen([sys.executable, "-c", REPLAY, folder, out], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(1.5)
+        os.kill(child.pid, signal.SIGKILL)
+        done = child.stdout.read()
+        child.stdout.close()
+        child.wait()
+        if done:
+            break
+    sevens = [line for line in lines if line.endswith("7")]
+    assert out.read_text().splitlines() == [line for line in lines if line not in sevens]
+    assert texts(folder) == sevens
+
+
+def test_a_queue_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="there is no dead letter queue in"):
+        fails().replay(tmp_path / "nowhere")
+
+
+def test_a_torn_or_spoilt_letter(tmp_path: Path) -> None:
+    fails().run(["a", "b"], dead_letters=tmp_path)
+    [segment] = tmp_path.glob("*.jsonl")
+    with segment.open("a") as file:
+        file.write('{"event_id": "x", "li')
+    assert texts(tmp_path) == ["a", "b"]
+    with segment.open("a") as file:
+        file.write("\n")
+    with pytest.raises(SinkError, match=r"00000001\.jsonl, line 3: this is no dead letter"):
+        texts(tmp_path)
+
+
+def test_letters_go_on_with_a_checkpoint(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"output": tmp_path / "out", "checkpoint": tmp_path / "state"}
+    lines = [f"line {number}" for number in range(100)]
+    first: Run = fails("7").run(lines, **options)
+    second = fails("7").run([*lines, "line 107"], **options)
+    known = first.dead_letters["event_id"].tolist()
+    assert second.dead_letters["event_id"].tolist()[:-1] == known
+    assert second.dead_letters["line"].iloc[-1] == "line 107"
+    assert second.dead_letters.attrs["total"] == len(known) + 1
+    assert len(texts(tmp_path / "state" / "dead_letters")) == len(known) + 1
