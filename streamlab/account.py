@@ -6,7 +6,7 @@ import operator
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from streamlab.errors import RunError, TraceError
 from streamlab.failures import ERROR_COLUMNS
 from streamlab.journal import Journal
 from streamlab.metrics import Snapshot
-from streamlab.notices import NOTICE_COLUMNS, Notice
+from streamlab.notices import NOTICE_COLUMNS
 from streamlab.pipeline import Pipeline, nearest
 from streamlab.runners import Runner, State
 from streamlab.sinks import Sink
@@ -28,6 +28,10 @@ from streamlab.traces import Line, missing
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+#: Notices that a view shows.
+OVERVIEW_NOTICES = 20
 
 
 class Account:
@@ -260,10 +264,11 @@ class Account:
             plain({name: value for name, value in f.row().items() if name in ERROR_COLUMNS}) for f in islice(found, limit)
         ]
 
-    def latest_notices(self, limit: int = 100) -> list[Notice]:
-        """Return the last notices, oldest first."""
+    def latest_notices(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the rows of the last notices, newest first."""
         with self._journal() as journal:
-            return [replace(notice) for notice in list(journal.notices.recent)[-limit:]]
+            rows = [asdict(notice) for notice in islice(reversed(journal.notices.recent), limit)]
+        return [plain({name: row[name] for name in NOTICE_COLUMNS}) for row in rows]
 
     def graph(self) -> dict[str, Any]:
         """Return nodes and edges with their counts as plain data; ``null`` is the source or the way out."""
@@ -287,7 +292,8 @@ class Account:
         Returns:
             ``stats`` (as `stats`), ``graph`` (as `graph`), ``paths`` (the rows of `paths`), ``failures`` (how many, by
             processor, kind and what came of them), ``ticks`` (of the history so far, see `moments`), ``reason`` (why the run
-            failed, or ``None``) and ``traced`` (whether it keeps traces).
+            failed, or what it waits for, or ``None``), ``notices`` (the last ones, newest first) and ``traced`` (whether it
+            keeps traces).
         """
         state = self.state  # before the counters: once the run has ended, they are the last ones
         with self._journal() as journal:
@@ -300,6 +306,7 @@ class Account:
             "failures": report.failures(snapshot),
             "ticks": ticks,
             "reason": self.reason,
+            "notices": self.latest_notices(OVERVIEW_NOTICES),
             "traced": traced,
         }
 
@@ -314,7 +321,9 @@ class Account:
     def snapshot(self) -> Snapshot:
         """Return all counters of one moment, for exporters."""
         with self._journal() as journal:
-            return journal.ledger.snapshot(self.uptime_s)
+            snapshot = journal.ledger.snapshot(self.uptime_s)
+            snapshot.lost_lines = journal.notices.lost_lines
+        return snapshot
 
     @contextmanager
     def _journal(self) -> Iterator[Journal]:

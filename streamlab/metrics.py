@@ -137,6 +137,7 @@ class Snapshot:
         uptime: seconds that the run has been running.
         ways: the ways that most branches went, with counts, falling.
         end_to_end: how long lines took, from when they were taken from the source until the sink had what came of them.
+        lost_lines: lines that are known to be lost before they were read.
     """
 
     totals: Totals
@@ -146,6 +147,7 @@ class Snapshot:
     uptime: float
     ways: Mapping[Way, int]
     end_to_end: Histogram
+    lost_lines: int = 0
 
     def row(self, name: str) -> dict[str, Any]:
         """Return one processor's metrics, by column; quantiles are NaN when nothing was timed."""

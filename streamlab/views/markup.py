@@ -19,6 +19,9 @@ from streamlab.views.numbers import clock, compact, micros, percent, short
 from streamlab.views.stills import still
 from streamlab.views.values import LONG, SHORT, changed, cut, short_value, value
 
+#: Notices that a picture shows.
+NOTICES = 3
+
 STYLE = f"<style>{resources.files(__package__).joinpath('markup.css').read_text(encoding='utf-8')}</style>"
 
 LEDGER = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettered", "in_flight")
@@ -81,10 +84,16 @@ def head(overview: Mapping[str, Any]) -> str:
     received, uptime = stats["lines"]["received"], stats["uptime_s"]
     rate = f"{short(received / uptime)} lines/s" if uptime > 0 else ""
     why = f'<div class="bad">{cut(overview["reason"], LONG)}</div>' if overview["reason"] else ""
-    return (
+    state_row = (
         f'<div class="row"><span class="name">{escaped(stats["pipeline"])}</span><span class="state {state}">{state}</span>'
-        f'<span class="faint">{clock(uptime)}</span><span class="faint">{rate}</span></div>{why}{_ledger(stats["lines"])}'
+        f'<span class="faint">{clock(uptime)}</span><span class="faint">{rate}</span></div>'
     )
+    return f"{state_row}{why}{_ledger(stats['lines'])}{_notices(overview['notices'][:NOTICES])}"
+
+
+def _notices(notices: Sequence[Mapping[str, Any]]) -> str:
+    """Return what happened beside the lines."""
+    return "".join(f"<div><code>{escaped(notice['kind'])}</code> {cut(notice['message'], LONG)}</div>" for notice in notices)
 
 
 def _ledger(lines: Mapping[str, int]) -> str:

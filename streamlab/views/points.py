@@ -33,7 +33,8 @@ COUNTERS = {
     "streamlab.component.sent_events": "How many values went on, by the component_id that they went to; in values.",
     "streamlab.component.discarded_events": (
         "How many values ended here: filtered on purpose (intentional), filtered as they failed and on_error is skip"
-        " (reason error), or dead letters (reason is the failure kind); in values."
+        " (reason error), or dead letters (reason is the failure kind); of the source also lines that were lost before they"
+        " were read (reason lost); in values."
     ),
     "streamlab.component.errors": ("How many values failed for good, whatever came of them, by failure kind; in values."),
     "streamlab.component.retries": "How many attempts were made beyond the first ones; in attempts.",
@@ -83,6 +84,7 @@ def points(pipeline: Pipeline, snapshot: Snapshot, *, settled: bool) -> Points:
 
     tell("received_events", None, arrived(totals.run))
     tell("received_events", EMIT, totals.run.emitted)
+    tell("discarded_events", None, snapshot.lost_lines, intentional=False, reason="lost")
     for name, counts in processors.items():
         tell("received_events", name, arrived(counts))
         tell("discarded_events", name, counts.filtered, intentional=True, reason="filtered")

@@ -27,7 +27,7 @@ class Terminal:
     def __init__(self, quiet: bool = False, data: bool = True) -> None:
         self.quiet = quiet
         self.data = data
-        self._noticed: dict[tuple[str, str, str], float] = {}
+        self._noticed: dict[tuple[str, str], float] = {}  # when it was that was told last, by kind and place
 
     def note(self, text: str) -> None:
         """Say something that is good to know."""
@@ -36,11 +36,11 @@ class Terminal:
 
     def notices(self, run: Run) -> None:
         """Tell of what happened beside the lines, once each."""
-        for notice in run.latest_notices():
-            which = notice.kind, notice.where, notice.message
-            if self._noticed.get(which) != notice.time:
-                self._noticed[which] = notice.time
-                self.note(f"{run.pipeline.name}: {notice.message}")
+        for notice in reversed(run.latest_notices()):
+            which = notice["kind"], notice["where"]
+            if self._noticed.get(which) != notice["time"]:
+                self._noticed[which] = notice["time"]
+                self.note(f"{run.pipeline.name}: {notice['message']}")
 
     def error(self, error: BaseException) -> None:
         """Say what went wrong, in one line."""

@@ -119,6 +119,24 @@ class Errors(Answer):
     errors: list[Error]
 
 
+class Notice(Answer):
+    """One row of the notices table: what happened beside the lines; ``time`` is in seconds since the epoch."""
+
+    time: float
+    kind: str
+    where: str
+    message: str
+    lost_lines: int
+    lost_bytes: int
+    count: int
+
+
+class Notices(Answer):
+    """The last notices, newest first."""
+
+    notices: list[Notice]
+
+
 class Node(Metrics):
     """A processor of the graph; ``timed`` is the size of its timed sample."""
 

@@ -192,6 +192,11 @@ def _add_tables(router: APIRouter, which: Which) -> None:
 
         return _shared(shown, ("errors", limit, processor, kind), rows)
 
+    @router.get("/notices", response_model=answers.Notices)
+    async def notices(shown: Shown = Depends(which), limit: Limit = 100) -> Response:
+        limit = min(limit, MOST_ROWS)
+        return _shared(shown, ("notices", limit), lambda: {"notices": shown.run.latest_notices(limit)})
+
     @router.get("/graph", response_model=answers.Graph)
     async def graph(shown: Shown = Depends(which)) -> Response:
         return _shared(shown, "graph", shown.run.graph)

@@ -71,7 +71,7 @@ class Watch:
         overview = self.shown.shared("overview", self.shown.run.overview)
         others = listed(runs)
         stats, edges = overview["stats"], overview["graph"]["edges"]
-        told = (stats["state"], stats["lines"], edges, overview["failures"], overview["ticks"], others)
+        told = (stats["state"], stats["lines"], edges, overview["failures"], overview["ticks"], overview["notices"], others)
         restless = stats["state"] not in ENDED and time.monotonic() - self._at >= RESTLESS
         if told == self._told and not restless:
             return
@@ -86,6 +86,7 @@ class Watch:
             "timed": {node["name"]: node["timed"] for node in overview["graph"]["nodes"]},
             "failures": overview["failures"],
             "reason": overview["reason"],
+            "notices": overview["notices"],
             "traced": overview["traced"],
             "flow": figures.flow_trace(overview["paths"], list(stats["processors"])),
         }

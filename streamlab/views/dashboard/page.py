@@ -16,6 +16,7 @@ ASSETS = {
     "charts.js": "text/javascript; charset=utf-8",
     "traces.js": "text/javascript; charset=utf-8",
     "errors.js": "text/javascript; charset=utf-8",
+    "notices.js": "text/javascript; charset=utf-8",
     "dom.js": "text/javascript; charset=utf-8",
     "plotly-policy.js": "text/javascript; charset=utf-8",
     "plotly.js": "text/javascript; charset=utf-8",

@@ -5,6 +5,7 @@ import { $, clock, count, el, rate, say, seldom } from "./dom.js";
 import { showErrors } from "./errors.js";
 import { showGraph } from "./graph.js";
 import { missing, showLedger } from "./ledger.js";
+import { showNotices } from "./notices.js";
 import { follow, hasEnded } from "./stream.js";
 import { showTraces } from "./traces.js";
 
@@ -43,6 +44,7 @@ function show(changed) {
   showGraph(event, speed, focus, choose).catch(lost);
   showCharts(event, focus).catch(lost);
   showTraces(event, focus, changed);
+  showNotices(event);
   showErrors(event, focus);
 }
 
@@ -73,7 +75,7 @@ function showNews() {
   const news = {
     starting: ["wait", "Starting."],
     running: ["running", "Running: lines are taken as they come."],
-    paused: ["wait", "Paused: no lines are taken until it is resumed."],
+    paused: ["wait", event.reason ? `Waiting: ${event.reason}.` : "Paused: no lines are taken until it is resumed."],
     draining: ["wait", "Ending: lines that were taken are brought to their end."],
     finished: ["finished", `Finished: ${told}.`],
     stopped: ["wait", `Stopped: ${told}.`],
