@@ -1,0 +1,192 @@
+"""What a broker has delivered: which messages are under way, which have passed, and which are not to be read again.
+
+A broker delivers a message again when it does not know that it has been dealt with: after a crash of the reader between the
+commit and the acknowledgement, after one of its own, after a silence. So a source keeps the numbers of the messages that
+have passed through it, saves them with its position, and leaves out those that come again. Only what has passed through
+*this* source counts: another consumer of the group may have had, and lost, any message between two of them.
+
+Kept are stretches, from one message to another one, such that every message between them has passed as well. A broker that
+delivers in order makes few of them: one, where the numbers show that there is nothing in between. How many are kept is
+bounded: of those that the broker knows of, the oldest are forgotten.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Literal
+
+#: Stretches that are kept, beside those that the broker does not know of yet.
+KEPT = 1000
+
+
+@dataclass(slots=True)
+class Message:
+    """A message that is under way.
+
+    Attributes:
+        number: its place in the stream: greater than that of all before it.
+        token: what the broker knows the delivery by.
+        stamp: when it was stored, as a number, if the broker says so: one that is stored in its place later, after the
+            stream was lost, is another one.
+        before: number of the message directly before it, if that is known.
+        touched: the clock's time at which the broker last heard of it.
+    """
+
+    number: int
+    token: Any
+    stamp: int = 0
+    before: int | None = None
+    touched: float = 0.0
+
+
+@dataclass(slots=True)
+class _Stretch:
+    first: int
+    last: int
+    stamp: int
+    count: int
+
+
+class Deliveries:
+    """The messages of one stream that were delivered to one source; safe to use from several threads.
+
+    Args:
+        kept: how many stretches to keep, beside those that the broker does not know of yet.
+
+    >>> deliveries = Deliveries()
+    >>> messages = [Message(number, f"token {number}") for number in (1, 2, 3)]
+    >>> [deliveries.take(message) for message in messages]
+    ['new', 'new', 'new']
+    >>> deliveries.passed(messages[:2])
+    >>> deliveries.acknowledge(deliveries.position())
+    ['token 1', 'token 2']
+    >>> deliveries.take(messages[1]), deliveries.take(messages[2])
+    ('passed', 'held')
+    >>> deliveries.position()
+    {'passed': 2, 'stretches': [[1, 2, 0]]}
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._lock = threading.Lock()
+        self._kept = kept
+        self._clear()
+        self._count = 0  # of those that have passed
+        self._acknowledged = 0  # how many of them the broker was told of
+
+    def _clear(self) -> None:
+        self._held: dict[int, Message] = {}  # not acknowledged
+        self._through: deque[tuple[int, Sequence[Message]]] = deque()  # passed, not acknowledged; with the count after them
+        self._stretches: list[_Stretch] = []  # by rising first
+        self._by_last: dict[int, _Stretch] = {}
+        self._highest = -1  # number of any that has passed
+
+    def take(self, message: Message) -> Literal["new", "held", "passed"]:
+        """Take note of a delivery.
+
+        Returns:
+            ``"new"`` if the message is to be read; ``"held"`` if it was delivered before, and is under way; ``"passed"``
+            if it has passed, and the broker is to be told again.
+        """
+        number = message.number
+        with self._lock:
+            held = self._held.get(number)
+            if held is not None and held.stamp == message.stamp:
+                held.token, held.touched = message.token, message.touched
+                return "held"
+            if number <= self._highest and self._has_passed(number, message.stamp):
+                return "passed"
+            self._held[number] = message
+            return "new"
+
+    def passed(self, messages: Sequence[Message]) -> None:
+        """Take note that the sink has what came of messages."""
+        with self._lock:
+            self._count += len(messages)
+            self._through.append((self._count, messages))
+            for message in messages:
+                self._extend(message)
+            if len(self._stretches) > self._kept:
+                self._forget_some()
+
+    def position(self) -> dict[str, Any]:
+        """Return what has passed, as plain data."""
+        with self._lock:
+            return {"passed": self._count, "stretches": [[s.first, s.last, s.stamp] for s in self._stretches]}
+
+    def resume(self, position: dict[str, Any]) -> None:
+        """Go on where the source was whose `position` this is."""
+        with self._lock:
+            self._count = self._acknowledged = position["passed"]
+            for first, last, stamp in position["stretches"]:
+                self._add(_Stretch(first, last, stamp, self._count))
+
+    def acknowledge(self, position: dict[str, Any]) -> list[Any]:
+        """Return the tokens of what had passed at a `position`, for the broker to be told."""
+        tokens: list[Any] = []
+        with self._lock:
+            while self._through and self._through[0][0] <= position["passed"]:
+                self._acknowledged, messages = self._through.popleft()
+                for message in messages:
+                    if self._held.get(message.number) is message:
+                        del self._held[message.number]
+                    tokens.append(message.token)
+        return tokens
+
+    def touch(self, now: float, age: float) -> list[Any]:
+        """Return the tokens of messages that the broker has not heard of for ``age`` seconds; now it has."""
+        with self._lock:
+            stale = [message for message in self._held.values() if now - message.touched >= age]
+            for message in stale:
+                message.touched = now
+        return [message.token for message in stale]
+
+    def tokens(self) -> list[Any]:
+        """Return the tokens of all that is not acknowledged, in the order in which it was delivered."""
+        with self._lock:
+            return [message.token for message in self._held.values()]
+
+    def forget(self) -> None:
+        """Take note that the stream is another one now: what was delivered says nothing about what will be."""
+        with self._lock:
+            self._clear()
+
+    def _has_passed(self, number: int, stamp: int) -> bool:
+        at = bisect_right(self._stretches, number, key=attrgetter("first")) - 1
+        if at < 0:
+            return False
+        stretch = self._stretches[at]
+        return number <= stretch.last and stamp <= stretch.stamp
+
+    def _extend(self, message: Message) -> None:
+        number = message.number
+        stretch = None if message.before is None else self._by_last.pop(message.before, None)
+        stretch = stretch or self._by_last.pop(number - 1, None)
+        if stretch is None:
+            self._add(_Stretch(number, number, message.stamp, self._count))
+            return
+        stretch.last, stretch.count = number, self._count
+        stretch.stamp = max(stretch.stamp, message.stamp)
+        self._by_last[number] = stretch
+        self._highest = max(self._highest, number)
+
+    def _add(self, stretch: _Stretch) -> None:
+        insort(self._stretches, stretch, key=attrgetter("first"))
+        self._by_last[stretch.last] = stretch
+        self._highest = max(self._highest, stretch.last)
+
+    def _forget_some(self) -> None:
+        """Forget the lowest stretches that the broker knows of, and a few more than needed: so it is rare."""
+        surplus = len(self._stretches) - self._kept + self._kept // 10
+        left: list[_Stretch] = []
+        for stretch in self._stretches:
+            if surplus and stretch.count <= self._acknowledged:
+                surplus -= 1
+                self._by_last.pop(stretch.last, None)
+            else:
+                left.append(stretch)
+        self._stretches = left

@@ -1,0 +1,195 @@
+"""Real brokers for tests: servers of their own on loopback, at free ports, with folders of their own; and readers of them.
+
+Without a server's program its tests are skipped, and say so, unless ``STREAMLAB_BROKERS=required``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamlab.batch import Chunk
+from streamlab.sources import notices_of
+
+
+def program(name: str) -> str:
+    """Return where a server's program is; skip the test, or fail it, if it is not there."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if found is None:
+        missing = f"there is no {name} here (apt-get install {name})"
+        if os.environ.get("STREAMLAB_BROKERS") == "required":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """A server's process, which can be killed, stopped and started again at the same port, with the same folder."""
+
+    def __init__(self, command: list[str], port: int) -> None:
+        self.command = command
+        self.port = port
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                assert self.process.poll() is None, f"{self.command[0]} has ended: {' '.join(self.command)}"
+                assert time.monotonic() < end, f"{self.command[0]} does not listen"
+                time.sleep(0.02)
+            else:
+                return
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def freeze(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+
+@contextmanager
+def redis_server(folder: Path, *options: str, lasting: bool = False) -> Iterator[Server]:
+    """A Redis; with ``lasting``, what it has said it has is there again after a crash."""
+    port = free_port()
+    saving = ["--appendonly", "yes", "--appendfsync", "always"] if lasting else ["--appendonly", "no"]
+    place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    yield from _running(Server([program("redis-server"), *place, *saving, *options], port))
+
+
+@contextmanager
+def nats_server(folder: Path, *options: str) -> Iterator[Server]:
+    """A NATS with JetStream, whose streams are files unless they are made otherwise."""
+    port = free_port()
+    place = ["-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(folder)]
+    yield from _running(Server([program("nats-server"), *place, *options], port))
+
+
+def _running(server: Server) -> Iterator[Server]:
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def taken(source: Any, count: int, *, limit: int = 512) -> list[Chunk]:
+    """Read so many lines, and do nothing else with them."""
+    chunks: list[Chunk] = []
+    while sum(len(chunk.lines) for chunk in chunks) < count:
+        chunk = source.read(limit)
+        assert chunk.lines, "the source has ended"
+        chunks.append(chunk)
+    return chunks
+
+
+def lines_of(chunks: list[Chunk]) -> list[str]:
+    return [line for chunk in chunks for line in chunk.lines]
+
+
+def pass_on(source: Any, chunks: list[Chunk], count: int | None = None) -> None:
+    """Say that the lines of some chunks have passed, all or the first ones."""
+    for chunk in chunks:
+        assert chunk.places is not None
+        passed = len(chunk.lines) if count is None else min(len(chunk.lines), count)
+        if passed:
+            source.passed(chunk.places, passed)
+        count = None if count is None else count - passed
+
+
+def commit(source: Any) -> Any:
+    """Save the position, as a checkpoint does, and acknowledge it."""
+    position = source.position()
+    source.acknowledge(position)
+    return position
+
+
+def finished(source: Any, count: int, *, limit: int = 512) -> list[str]:
+    """Read so many lines, and be done with them."""
+    chunks = taken(source, count, limit=limit)
+    pass_on(source, chunks)
+    commit(source)
+    return lines_of(chunks)
+
+
+class Running:
+    """Reads a source in threads, as a run does: one reads, passes on and keeps the lines, one commits now and then."""
+
+    def __init__(
+        self, source: Any, *, limit: int = 256, every: float = 0.02, slow: Callable[[], None] = lambda: None
+    ) -> None:
+        self.source = source
+        self.lines: list[str] = []
+        self.error: BaseException | None = None
+        self.notices: list[str] = []
+        self._limit = limit
+        self._every = every
+        self._slow = slow
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=target) for target in (self._read, self._commit)]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self) -> None:
+        try:
+            while (chunk := self.source.read(self._limit)).lines:
+                self._slow()
+                self.lines += chunk.lines
+                self.source.passed(chunk.places, len(chunk.lines))
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._ended.set()
+
+    def _commit(self) -> None:
+        try:
+            while not self._ended.wait(self._every):
+                commit(self.source)
+                self.notices += [notice.kind for notice in notices_of(self.source)]
+        except BaseException as error:
+            self.error = error
+
+    def close(self) -> None:
+        commit(self.source)
+        self.source.close()
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        self.notices += [notice.kind for notice in notices_of(self.source)]
+        if self.error is not None:
+            raise self.error
