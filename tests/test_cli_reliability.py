@@ -1,0 +1,199 @@
+"""Checkpoints, following and dead letters from the command line: real processes, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.test_cli import streamlab_
+from tests.waiting import until
+
+PIPELINES = """
+from streamlab import Pipeline
+
+class Number:
+    def __init__(self): self.n = 0
+    def __call__(self, line):
+        self.n += 1
+        if line.endswith("7"):
+            raise ValueError("seven")
+        return f"{self.n} {line}"
+    def flush(self): yield f"total {self.n}"
+
+numbered = Pipeline("numbered").add("number", Number)
+mended = Pipeline("mended").add("keep", lambda line: line)
+
+def slow(line):
+    import time
+    time.sleep(0.002)
+    return line
+
+slowly = Pipeline("slowly").add("slow", slow)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "pipes.py").write_text(PIPELINES)
+    return tmp_path
+
+
+def begun(folder: Path, *args: str) -> subprocess.Popen[str]:
+    """Start a program that goes on until it is told to end."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "streamlab", *args],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def rows(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+RUN = ("--no-dashboard", "--output", "out.log", "--checkpoint", "state")
+
+
+def test_a_second_call_goes_on_where_the_first_ended(folder: Path) -> None:
+    with (folder / "in.log").open("w") as file:
+        file.writelines(f"line {n}\n" for n in range(20))
+    first = streamlab_("in.log", "--pipeline", "pipes.py:numbered", *RUN, cwd=folder)
+    assert first.returncode == 0 and "goes on" not in first.stderr
+    assert rows(folder / "out.log")[-1] == "total 20"
+    with (folder / "in.log").open("a") as file:
+        file.write("one more\n")
+    second = streamlab_("in.log", "--pipeline", "pipes.py:numbered", *RUN, cwd=folder)
+    assert "numbered: goes on after 20 lines (checkpoint)" in second.stderr
+    assert rows(folder / "out.log")[-2:] == ["21 one more", "total 21"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_drains_and_what_was_not_read_is_read_by_the_next(folder: Path, number: int, code: int) -> None:
+    lines = [f"line {n}" for n in range(3000)]
+    (folder / "in.log").write_text("\n".join(lines) + "\n")
+    program = begun(folder, "in.log", "--pipeline", "pipes.py:slowly", *RUN)
+    until(lambda: len(rows(folder / "out.log")) > 100)
+    start = time.monotonic()
+    program.send_signal(number)
+    _, said = program.communicate(timeout=30)
+    assert program.returncode == code, said
+    assert time.monotonic() - start < 20 and "Shutting down..." in said
+    done = rows(folder / "out.log")
+    assert done == lines[: len(done)]
+    assert len(done) < len(lines)
+    streamlab_("in.log", "--pipeline", "pipes.py:slowly", *RUN, cwd=folder)
+    assert rows(folder / "out.log") == lines
+
+
+def test_a_second_signal_forces(folder: Path) -> None:
+    (folder / "hang.py").write_text(
+        "from streamlab import Pipeline\nimport time\nhangs = Pipeline('hangs').add('hang', lambda line: time.sleep(600))\n"
+    )
+    program = begun(folder, "--pipeline", "hang.py", "pipes.py", *RUN)
+    until(lambda: (folder / "state" / "checkpoint.db").exists())
+    time.sleep(0.5)
+    program.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    program.send_signal(signal.SIGTERM)
+    program.communicate(timeout=10)
+    assert program.returncode == 128 + signal.SIGTERM
+
+
+def test_a_file_is_followed_until_the_program_is_told_to_end(folder: Path) -> None:
+    source = folder / "app.log"
+    source.write_text("line 1\n")
+    program = begun(folder, "--follow", "app.log", "--pipeline", "pipes.py:numbered", *RUN)
+    until(lambda: rows(folder / "out.log") == ["1 line 1"])
+    with source.open("a") as file:
+        file.write("line 2\nhalf a ")
+        file.flush()
+        until(lambda: len(rows(folder / "out.log")) == 2)
+        file.write("line\n")
+    until(lambda: rows(folder / "out.log")[-1:] == ["3 half a line"])
+    source.rename(folder / "app.log.1")
+    source.write_text("line 4\n")
+    until(lambda: rows(folder / "out.log")[-1:] == ["4 line 4"])
+    program.send_signal(signal.SIGTERM)
+    program.communicate(timeout=30)
+    assert program.returncode == 0
+    source.rename(folder / "app.log.2")
+    source.write_text("line 5\n")
+    program = begun(folder, "--follow", "app.log", "--pipeline", "pipes.py:numbered", *RUN)
+    until(lambda: rows(folder / "out.log")[-1:] == ["5 line 5"])
+    program.send_signal(signal.SIGTERM)
+    program.communicate(timeout=30)
+    assert rows(folder / "out.log") == ["1 line 1", "2 line 2", "3 half a line", "4 line 4", "5 line 5"]
+
+
+def test_standard_input_is_not_followed(folder: Path) -> None:
+    done = streamlab_("-", "--follow", "--no-dashboard", stdin=b"a\n", cwd=folder)
+    assert done.returncode == 2 and "standard input cannot be followed" in done.stderr
+
+
+def test_dead_letters_are_listed_replayed_and_purged(folder: Path) -> None:
+    (folder / "in.log").write_text("".join(f"line {n}\n" for n in range(20)))
+    streamlab_("in.log", "--pipeline", "pipes.py:numbered", *RUN, cwd=folder)
+    listed = streamlab_("dlq", "list", "state", cwd=folder)
+    assert "number: processing: ValueError: seven" in listed.stdout and "line 17" in listed.stdout
+    assert "2 dead letters (2 number: processing)" in listed.stderr
+    whole = [json.loads(line) for line in streamlab_("dlq", "list", "state", "--json", cwd=folder).stdout.splitlines()]
+    assert [letter["line"] for letter in whole] == ["line 7", "line 17"]
+    chosen = whole[0]["event_id"]
+    replayed = streamlab_("dlq", "replay", "state", "--pipeline", "pipes.py:mended", "--id", chosen, cwd=folder)
+    assert (replayed.returncode, replayed.stdout) == (0, "line 7\n")
+    left = streamlab_("dlq", "list", "state", "--json", cwd=folder).stdout
+    assert json.loads(left)["line"] == "line 17"
+    again = streamlab_("dlq", "replay", "state", "--pipeline", "pipes.py:numbered", cwd=folder)
+    assert again.returncode == 0
+    assert json.loads(streamlab_("dlq", "list", "state", "--json", cwd=folder).stdout)["attempts"] == 2
+    asked = streamlab_("dlq", "purge", "state", stdin=b"n\n", cwd=folder)
+    assert asked.returncode != 0
+    assert "1 dead letter purged" in streamlab_("dlq", "purge", "state", "--yes", cwd=folder).stderr
+    assert "0 dead letters" in streamlab_("dlq", "list", "state", cwd=folder).stderr
+
+
+@pytest.mark.parametrize("command", [["list"], ["purge", "--yes"], ["replay", "--pipeline", "pipes.py:mended"]])
+def test_a_queue_that_is_not_there_is_said(folder: Path, command: list[str]) -> None:
+    done = streamlab_("dlq", command[0], "nowhere", *command[1:], cwd=folder)
+    assert done.returncode == 2 and "there is no dead letter queue in nowhere" in done.stderr
+    assert not (folder / "nowhere").exists()
+
+
+def test_what_is_wrong_with_a_checkpoint_is_said(folder: Path) -> None:
+    (folder / "in.log").write_text("line\n")
+    streamlab_("in.log", "--pipeline", "pipes.py:numbered", *RUN, cwd=folder)
+    other = streamlab_("in.log", "--pipeline", "pipes.py:mended", *RUN, cwd=folder)
+    assert other.returncode == 2 and "has state of processor 'number'" in other.stderr
+    assert rows(folder / "out.log") == ["1 line", "total 1"]
+
+
+def test_controls_in_letters_do_not_reach_the_terminal(folder: Path) -> None:
+    (folder / "in.log").write_bytes(b"\x1b[31m red 7\n")
+    streamlab_("in.log", "--pipeline", "pipes.py:numbered", *RUN, cwd=folder)
+    assert "\x1b" not in streamlab_("dlq", "list", "state", cwd=folder).stdout
+
+
+def test_a_full_disk_is_waited_for(folder: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs a device that is always full")
+    (folder / "in.log").write_text("a\nb\n")
+    (folder / "out.log").symlink_to("/dev/full")
+    args = ("in.log", "--pipeline", "pipes.py:mended", "--no-dashboard", "--output", "out.log")
+    failed = streamlab_(*args, cwd=folder)
+    assert failed.returncode == 1 and "No space left on device" in failed.stderr
+    program = begun(folder, *args, "--on-outage", "wait")
+    time.sleep(2.0)
+    assert program.poll() is None
+    program.send_signal(signal.SIGTERM)
+    _, said = program.communicate(timeout=30)
+    assert program.returncode == 1 and "No space left on device" in said
