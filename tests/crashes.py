@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from typing import Any
 from streamlab import Pipeline
 from streamlab.checkpoint import Checkpoint
 from streamlab.dead_letters import DeadLetterQueue
-from streamlab.run import Run
+from streamlab.run import ENDED, Run
+from tests.waiting import until
 
 LEVELS = ("info", "warn", "error")
 
@@ -32,10 +34,10 @@ class PerLevel:
     def __call__(self, value: dict[str, Any]) -> Any:
         self.seen += 1
         out = {**value, "nth": self.seen}
-        return [out, ("shout", out)] if self.seen % 50 == 0 else out
+        return [("write", out), ("shout", out)] if self.seen % 50 == 0 else ("write", out)
 
-    def flush(self) -> Iterator[dict[str, Any]]:
-        yield {"total": self.seen}
+    def flush(self) -> Iterator[Any]:
+        yield "write", {"total": self.seen}
 
 
 def stubborn() -> Pipeline:
@@ -57,17 +59,32 @@ def parse(line: str) -> dict[str, Any] | None:
 
 def write_lines(path: Path, count: int, first: int = 0) -> None:
     with path.open("a") as file:
-        file.writelines(f"{LEVELS[n * 7 % 3]} {n}\n" for n in range(first, first + count))
+        file.writelines(map(line_of, range(first, first + count)))
 
 
-def run(folder: Path, interval: float = 0.05, **options: Any) -> Run:
+def line_of(number: int) -> str:
+    return f"{LEVELS[number * 7 % 3]} {number}\n"
+
+
+def run(folder: Path, interval: float = 0.05) -> Run:
     """Run the pipeline over ``in.log`` in a folder to its end, or go on with it."""
     checkpoint = Checkpoint(folder / "checkpoint", interval=interval)
-    pipeline = stubborn()
-    made = pipeline.run(folder / "in.log", output=folder / "out.log", checkpoint=checkpoint, **options)
+    made = stubborn().run(folder / "in.log", output=folder / "out.log", checkpoint=checkpoint)
     if made.exception is not None:
         raise made.exception
     return made
+
+
+def follow(folder: Path, lines: int, interval: float = 0.05) -> Run:
+    """Follow ``in.log`` in a folder until so many lines have come, going on where the run before ended."""
+    checkpoint = Checkpoint(folder / "checkpoint", interval=interval)
+    live = stubborn().start(folder / "in.log", output=folder / "out.log", checkpoint=checkpoint, follow=True)
+    until(lambda: live.ledger["received"] >= lines or live.state in ENDED, seconds=120)
+    live.stop()
+    live.wait(30)
+    if live.exception is not None:
+        raise live.exception
+    return live
 
 
 @dataclass
@@ -80,7 +97,6 @@ class Outcome:
         ledger: the run's.
         counts: exact counters by processor.
         edges: what went from where to where.
-        resumed: runs that went on with another one.
     """
 
     output: bytes
@@ -113,13 +129,19 @@ def killed_until_done(folder: Path, kills: int, seed: int, longest: float) -> tu
     """Kill runs at random moments while they are at work; let the last one come to its end.
 
     Returns:
-        The last run, and how many of those that were killed had saved something beyond where they began.
+        The last run, and how many went on beyond where the one before them had begun.
     """
+    advanced = killed(folder, kills, seed, longest)
+    return run(folder), advanced
+
+
+def killed(folder: Path, kills: int, seed: int, longest: float, *options: str) -> int:
+    """Kill runs at random moments while they are at work; return how many had advanced since the one before."""
     random_ = random.Random(seed)
     advanced, before = 0, -1
     for _ in range(kills):
         child = subprocess.Popen(
-            [sys.executable, "-m", "tests.crashes", str(folder)], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+            [sys.executable, "-m", "tests.crashes", str(folder), *options], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
         )
         assert child.stdout is not None
         resumed = child.stdout.readline()  # it is at work now
@@ -130,13 +152,47 @@ def killed_until_done(folder: Path, kills: int, seed: int, longest: float) -> tu
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         child.stdout.close()
-    return run(folder), advanced
+    return advanced
+
+
+def grown_and_killed(folder: Path, lines: int, rate: int, seed: int, longest: float) -> tuple[Run, int, int]:
+    """Let a file grow at a rate while runs that follow it are killed, until it is whole.
+
+    Returns:
+        The last run, how many were killed, and how many of them had advanced.
+    """
+    writer = threading.Thread(target=write_slowly, args=(folder / "in.log", lines, rate))
+    (folder / "in.log").touch()
+    writer.start()
+    kills = advanced = 0
+    while writer.is_alive():
+        advanced += killed(folder, 4, seed + kills, longest, "--follow")
+        kills += 4
+    writer.join()
+    return follow(folder, lines), kills, advanced
+
+
+def write_slowly(path: Path, lines: int, rate: int) -> None:
+    """Write lines at a rate a second, by pieces that end in the middle of a line."""
+    start, text = time.monotonic(), "".join(line_of(n) for n in range(lines))
+    bytes_a_second = len(text) / lines * rate
+    at = 0
+    with path.open("a") as file:
+        while at < len(text):
+            time.sleep(0.01)
+            end = min(int((time.monotonic() - start) * bytes_a_second) + 1, len(text))
+            file.write(text[at:end])
+            file.flush()
+            at = end
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    folder, options = Path(sys.argv[1]), sys.argv[2:]
     live = stubborn().start(
-        folder / "in.log", output=folder / "out.log", checkpoint=Checkpoint(folder / "checkpoint", interval=0.05)
+        folder / "in.log",
+        output=folder / "out.log",
+        checkpoint=Checkpoint(folder / "checkpoint", interval=0.05),
+        follow="--follow" in options,
     )
     print(live.resumed, flush=True)
     live.wait()

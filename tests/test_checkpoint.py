@@ -22,7 +22,7 @@ from streamlab.checkpoint import Checkpoint
 from streamlab.errors import CheckpointError, SinkError, SourceError
 from streamlab.run import Run
 from streamlab.sources.iterables import SequenceSource
-from tests.crashes import killed_until_done, outcome, run, write_lines
+from tests.crashes import grown_and_killed, killed_until_done, outcome, run, write_lines
 from tests.waiting import resources, until
 
 
@@ -35,6 +35,22 @@ def test_a_run_that_is_killed_again_and_again_comes_to_what_an_undisturbed_one_d
     last, advanced = killed_until_done(shaken, kills=8, seed=1, longest=0.5)
     assert outcome(shaken, last) == expected
     assert advanced > 0
+
+
+def test_a_file_that_grows_while_runs_are_killed(tmp_path: Path) -> None:
+    calm, shaken = tmp_path / "calm", tmp_path / "shaken"
+    for folder in (calm, shaken):
+        folder.mkdir()
+    write_lines(calm / "in.log", 12_000)
+    expected = outcome(calm, run(calm))
+    last, kills, advanced = grown_and_killed(shaken, lines=12_000, rate=2000, seed=1, longest=0.5)
+    found = outcome(shaken, last)
+    lines = expected.output.splitlines(keepends=True)
+    assert all(b"total" in line for line in lines[-3:])  # there is no end of what is followed
+    assert found.output == b"".join(lines[:-3])
+    assert found.letters == expected.letters and len(found.letters) > 100
+    assert last.ledger["received"] == 12_000 and last.ledger["in_flight"] == 0
+    assert kills >= advanced > 0
 
 
 class Sums:
