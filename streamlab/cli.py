@@ -102,8 +102,9 @@ class OptionalFolder(click.Command):
 def commands() -> None:
     """Run a pipeline over lines, watch it, and keep account of every line.
 
-    SOURCE is a file, a glob or a folder, compressed or not; - is standard input. Without one, standard input is read
-    if it is a pipe or a file, else the demo's lines are.
+    SOURCE is a file, a glob or a folder, compressed or not; - is standard input; an address (redis://, nats://, syslog+tcp://,
+    syslog+udp://, http://) is taken from or listened to. Without one, standard input is read if it is a pipe or a file, else
+    the demo's lines are.
     """
 
 
@@ -204,8 +205,9 @@ def run(
 ) -> int:
     """Run a pipeline over lines; the command when none is named.
 
-    SOURCE is a file, a glob or a folder, compressed or not; - is standard input. Without one, standard input is read
-    if it is a pipe or a file, else the demo's lines are.
+    SOURCE is a file, a glob or a folder, compressed or not; - is standard input; an address (redis://, nats://, syslog+tcp://,
+    syslog+udp://, http://) is taken from or listened to. Without one, standard input is read if it is a pipe or a file, else
+    the demo's lines are.
     """
     if output == "-" and sys.stdout is None:
         raise click.UsageError("standard output is closed: give --output FILE")
@@ -283,6 +285,8 @@ def _source(given: Sequence[str]) -> Any:
         return "-" if _has_input() else LINES
     if len(given) > 1 and "-" in given:
         raise click.UsageError("- (standard input) cannot be read together with files")
+    if len(given) > 1 and any("://" in name for name in given):
+        raise click.UsageError("an address cannot be read together with other sources")
     for name in given:
         if name in TRACE_WORDS and not os.path.exists(name):
             raise click.UsageError(f"there is no file {name!r}; the mode of traces is written --trace={name}")

@@ -239,7 +239,7 @@ def test_what_is_said_about_files_that_are_not_there(tmp_path: Path, where: str,
 
 
 def test_an_address_is_not_a_file() -> None:
-    with pytest.raises(SourceError, match="addresses are not read"):
+    with pytest.raises(SourceError, match="is an address of no known kind; known are redis://"):
         open_source("https://example.org/app.log")
 
 

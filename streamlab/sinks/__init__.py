@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from importlib import import_module
 from typing import IO, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -84,13 +86,16 @@ def open_sink(output: object) -> Sink:
     """Return the sink that ``output`` stands for; if it is `Durable`, it is to begin or to resume yet.
 
     Args:
-        output: a ``str`` or ``Path`` (a new file; ``"-"`` is standard output), an object with the `Sink` protocol, an
+        output: a ``str`` or ``Path`` (a new file; ``"-"`` is standard output), an address (``"redis://..."``, see
+            `ADDRESSES`), an object with the `Sink` protocol, an
             open file or stream, or a function that is called with each output. A file that is there and not empty is
             only replaced with ``FileSink(path, overwrite=True)``.
 
     Raises:
         SinkError: nothing can be written there.
     """
+    if isinstance(output, str) and re.match(r"[a-z]+://", output):
+        return _of_address(output)
     if isinstance(output, (str, os.PathLike)):
         from streamlab.sinks.files import FileSink
         from streamlab.sinks.stdout import StreamSink
@@ -108,3 +113,22 @@ def open_sink(output: object) -> Sink:
         return CallableSink(output)
     kind = f"the class {output.__name__}" if isinstance(output, type) else type(output).__name__
     raise SinkError(f"{kind} is no sink: pass a path, a function, or an object with name, write and close")
+
+
+#: Modules and their classes with a method ``of_address``, by the scheme of the address.
+ADDRESSES = {
+    "redis": ("redis", "RedisSink"),
+    "rediss": ("redis", "RedisSink"),
+    "nats": ("nats", "NatsSink"),
+    "tls": ("nats", "NatsSink"),
+}
+
+
+def _of_address(address: str) -> Sink:
+    scheme = address.partition("://")[0]
+    if scheme not in ADDRESSES:
+        known = ", ".join(f"{name}://" for name in ADDRESSES)
+        raise SinkError(f"{address!r} is an address of no known kind; known are {known}")
+    module, name = ADDRESSES[scheme]
+    made: Sink = getattr(import_module(f"{__name__}.{module}"), name).of_address(address)
+    return made

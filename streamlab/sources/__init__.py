@@ -1,14 +1,17 @@
 """Where lines come from. One module a kind; add yours by writing a class with the `Source` protocol.
 
-`open_source` chooses: a ``str`` or ``Path`` is a file, a glob or a folder, ``"-"`` is standard input, an object with
-the `Source` protocol is taken as it is, an async iterator or any other iterable gives the lines.
+`open_source` chooses: a ``str`` or ``Path`` is a file, a glob or a folder, ``"-"`` is standard input, a ``str`` with
+``://`` is the address of something to listen to or to take from, an object with the `Source` protocol is taken as it is, an
+async iterator or any other iterable gives the lines.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import PurePath
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,8 +96,9 @@ def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: boo
     """Return the source that ``source`` stands for.
 
     Args:
-        source: a ``str`` or ``Path`` (a file, a glob, a folder), ``"-"`` (standard input), a list of ``Path``, an
-            object with the `Source` protocol, an async iterator, or any other iterable of lines.
+        source: a ``str`` or ``Path`` (a file, a glob, a folder), ``"-"`` (standard input), an address (``"redis://..."``,
+            see `ADDRESSES`), a list of ``Path``, an object with the `Source` protocol, an async iterator, or any other
+            iterable of lines.
         max_line_bytes: length in bytes above which a line is rejected as ``oversize``; a ready-made `Source` has its
             own.
         columns: whether lines of files had better come as a `streamlab.columns.Column`.
@@ -108,7 +112,7 @@ def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: boo
     """
     if isinstance(source, Source) and not isinstance(source, type):
         return source
-    if follow:
+    if follow and not (isinstance(source, str) and "://" in source):
         return _followed(source, max_line_bytes)
     if isinstance(source, (str, os.PathLike)):
         return _of_path(source, max_line_bytes, columns)
@@ -133,11 +137,35 @@ def _followed(source: object, max_line_bytes: int) -> Source:
     return FollowSource(paths, max_line_bytes=max_line_bytes)
 
 
+#: Modules with a function, or a class with a method, ``of_address``, by the scheme of the address.
+ADDRESSES = {
+    "redis": ("redis", "RedisSource"),
+    "rediss": ("redis", "RedisSource"),
+    "nats": ("nats", "NatsSource"),
+    "tls": ("nats", "NatsSource"),
+    "syslog+tcp": ("syslog", "SyslogSource"),
+    "syslog+udp": ("syslog", "SyslogSource"),
+    "http": ("http", "HttpSource"),
+}
+
+
+def _of_address(address: str, max_line_bytes: int) -> Source:
+    scheme = address.partition("://")[0]
+    if scheme not in ADDRESSES:
+        known = ", ".join(f"{name}://" for name in ADDRESSES)
+        raise SourceError(f"{address!r} is an address of no known kind; known are {known}")
+    module, name = ADDRESSES[scheme]
+    made: Source = getattr(import_module(f"{__name__}.{module}"), name).of_address(address, max_line_bytes=max_line_bytes)
+    return made
+
+
 def _of_path(path: str | os.PathLike[str], max_line_bytes: int, columns: bool) -> Source:
     from streamlab.sources.files import FileSource
     from streamlab.sources.locate import find_files
     from streamlab.sources.stdin import StdinSource
 
+    if isinstance(path, str) and re.match(r"[a-z][a-z+]*://", path):
+        return _of_address(path, max_line_bytes)
     if path == "-":
         return StdinSource(max_line_bytes=max_line_bytes)
     return FileSource(find_files(path), name=os.fspath(path), max_line_bytes=max_line_bytes, columns=columns)
