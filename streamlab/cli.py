@@ -161,6 +161,12 @@ def commands() -> None:
     show_default=True,
     help="What to do when output cannot be written for now, as when the disk is full.",
 )
+@click.option(
+    "--redact",
+    multiple=True,
+    metavar="PATTERN",
+    help="Cover this in traces, errors and dead letters: email, ipv4, credit_card, token or a regular expression.",
+)
 @click.option("--no-dashboard", is_flag=True, help="No dashboard: end when the input ends.")
 @click.option(
     "--port",
@@ -195,6 +201,7 @@ def run(
     checkpoint: str | None,
     dead_letters: str | None,
     on_outage: Literal["fail", "wait"],
+    redact: tuple[str, ...],
     no_dashboard: bool,
     port: int | None,
     host: str,
@@ -227,6 +234,7 @@ def run(
             checkpoint=checkpoint,
             dead_letters=dead_letters,
             on_outage=on_outage,
+            redact=redact or None,
         ),
         export_traces=export_traces,
         address=None if no_dashboard else Address(host, port, token, allow_host),

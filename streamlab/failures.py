@@ -88,8 +88,8 @@ class Failures:
     def __post_init__(self) -> None:
         self.letters = deque(maxlen=self.keep)
 
-    def extend(self, failures: Sequence[Failure]) -> None:
-        """Take in what failed in a batch."""
+    def extend(self, failures: Sequence[Failure]) -> list[Failure]:
+        """Take in what failed in a batch; return the dead letters among it."""
         self.recent.extend(failures)
         self.total += len(failures)
         letters = [failure for failure in failures if failure.dead]
@@ -97,6 +97,7 @@ class Failures:
             failure.number = number
         self.letters.extend(letters)
         self.dead += len(letters)
+        return letters
 
 
 def text_of(error: BaseException) -> str:

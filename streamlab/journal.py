@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamlab.batch import Batch, Chunk
-from streamlab.failures import Failures
+from streamlab.failures import Failure, Failures
 from streamlab.metrics import History, Ledger, Snapshot
 from streamlab.notices import Notices
+from streamlab.redaction import Redactor
 from streamlab.traces import Traces
 
 
@@ -25,6 +26,7 @@ class Journal:
         earlier: seconds that these took.
         lineage: tells the run, and those that it goes on with, from all others.
         version: of its pipeline.
+        redactor: covers what nobody is to read, before anything is kept.
         unfinished: lines that were read and not brought to an end, with their numbers.
     """
 
@@ -39,6 +41,7 @@ class Journal:
     earlier: float = 0.0
     lineage: str = ""
     version: str = ""
+    redactor: Redactor | None = None
     unfinished: list[tuple[int, str]] = field(default_factory=list)
 
     def begin(self, chunk: Chunk) -> None:
@@ -52,20 +55,36 @@ class Journal:
     def leave(self, lines: Sequence[str]) -> None:
         """Keep lines that were read after all others, and that nobody will work on."""
         first = max(self.received, self.unfinished[-1][0] + 1 if self.unfinished else 0)
-        self.unfinished += enumerate(lines, first)
+        self._keep_unfinished(enumerate(lines, first))
 
-    def book(self, batch: Batch, seconds: float | None = None) -> None:
-        """Book what came of them, and how long it took since they were taken from the source."""
+    def book(self, batch: Batch, seconds: float | None = None) -> list[Failure]:
+        """Book what came of them, and how long it took since they were taken from the source; return the dead letters."""
         self.ledger.book(batch, seconds)
-        self.traces.book(batch)
-        self.failures.extend(batch.failures)
+        kept = batch
+        if self.redactor is not None:
+            kept = self.redactor.batch(batch, traced=self.traces.mode is not False)
+        self.traces.book(kept)
+        dead = self.failures.extend(kept.failures)
         self.received += len(batch.lines)
         self.flushed = self.flushed and batch.first < 0
         if batch.stopped is not None and batch.first >= 0:
             standing = [node.kind == "visit" for node in batch.paths.nodes]
             rows = [row for row, id in enumerate(batch.ids.tolist()) if standing[id]]
             lines = dict.fromkeys(row if batch.origin is None else int(batch.origin[row]) for row in rows)
-            self.unfinished += [(batch.first + index, batch.lines[index]) for index in lines]
+            self._keep_unfinished((batch.first + index, batch.lines[index]) for index in lines)
+        return dead
+
+    def covered(self, text: str) -> str:
+        """Return a text as it may be shown."""
+        return text if self.redactor is None else self.redactor.texts([text])[0]
+
+    def _keep_unfinished(self, lines: Iterable[tuple[int, str]]) -> None:
+        """Keep lines that were not brought to an end, with their numbers."""
+        kept = list(lines)
+        if self.redactor is not None:
+            texts = self.redactor.texts([line for _, line in kept])
+            kept = [(number, text) for (number, _), text in zip(kept, texts, strict=True)]
+        self.unfinished += kept
 
     def saved(self) -> dict[str, Any]:
         """Return what counts on in a run that goes on with this one, as plain data; nothing may be under way."""

@@ -20,6 +20,7 @@ from streamlab.fingerprint import version
 from streamlab.journal import Journal
 from streamlab.metrics import History, Ledger
 from streamlab.pipeline import Pipeline
+from streamlab.redaction import Redact, Redactor
 from streamlab.run import Run
 from streamlab.runners import Runner
 from streamlab.runners.endurance import OnOutage
@@ -58,6 +59,7 @@ class Options:
     checkpoint: Folder | Checkpoint | None = None
     dead_letters: Folder | DeadLetterQueue | None = None
     on_outage: OnOutage = "fail"
+    redact: Redact | None = None
 
     def __post_init__(self) -> None:
         if not any(self.trace is mode or (isinstance(self.trace, str) and self.trace == mode) for mode in TRACE_MODES):
@@ -84,6 +86,7 @@ def run(
     checkpoint: Folder | Checkpoint | None = None,
     dead_letters: Folder | DeadLetterQueue | None = None,
     on_outage: OnOutage = "fail",
+    redact: Redact | None = None,
 ) -> Run:
     """Run a pipeline, by default the demo, over a source to its end, and return the finished run.
 
@@ -99,6 +102,7 @@ def run(
         checkpoint: as for `Pipeline.run`.
         dead_letters: as for `Pipeline.run`.
         on_outage: as for `Pipeline.run`.
+        redact: as for `Pipeline.run`.
 
     Example:
         >>> import streamlab
@@ -110,7 +114,7 @@ def run(
     """
     from streamlab.demo import LINES, demo
 
-    options = Options(trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage)
+    options = Options(trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage, redact)
     return execute(demo if pipeline is None else pipeline, LINES if source is None else source, options)
 
 
@@ -159,6 +163,7 @@ def _prepare(pipeline: Pipeline, source: Any, options: Options, *, live: bool) -
         traces = Traces(options.trace, options.trace_limit)
         journal = Journal(Ledger(pipeline.entry.name), History(pipeline.processors), traces, Failures(keep))
         journal.version = version(pipeline)
+        journal.redactor = None if options.redact is None else Redactor(options.redact)
         if checkpoint is not None:
             _check_facts(checkpoint, saved, _facts(pipeline, lines, sink, letters))
         _go_on(checkpoint, saved, lines, sink, letters, journal)

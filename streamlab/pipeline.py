@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from streamlab.checkpoint import Checkpoint
     from streamlab.dead_letters import DeadLetterQueue
     from streamlab.launch import Folder, Output
+    from streamlab.redaction import Redact
     from streamlab.run import Run
     from streamlab.runners.endurance import OnOutage
     from streamlab.traces import TraceMode
@@ -280,6 +281,7 @@ class Pipeline:
         checkpoint: Folder | Checkpoint | None = None,
         dead_letters: Folder | DeadLetterQueue | None = None,
         on_outage: OnOutage = "fail",
+        redact: Redact | None = None,
     ) -> Run:
         """Run over a source to its end, and return the finished run; it may have failed, see `Run.state`.
 
@@ -298,6 +300,8 @@ class Pipeline:
                 goes on where the one before ended, however that was: lines, output, dead letters, state, counters.
             dead_letters: a folder for the lines that fail for good; by default one in the checkpoint, if there is one.
             on_outage: when output cannot be written for now: ``"fail"``, or ``"wait"`` until it can.
+            redact: covers what nobody is to read before anything is kept in traces, errors and dead letters: patterns as of
+                `streamlab.processors.redact`, or a function of a text. The output stays as it is.
 
         Raises:
             PipelineError: the graph does not hold together.
@@ -308,7 +312,9 @@ class Pipeline:
         """
         from streamlab.launch import Options, execute
 
-        options = Options(trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage)
+        options = Options(
+            trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage, redact
+        )
         return execute(self, source, options)
 
     def start(
@@ -324,6 +330,7 @@ class Pipeline:
         checkpoint: Folder | Checkpoint | None = None,
         dead_letters: Folder | DeadLetterQueue | None = None,
         on_outage: OnOutage = "fail",
+        redact: Redact | None = None,
     ) -> Run:
         """Start over a source in the background, and return the live run at once.
 
@@ -331,7 +338,9 @@ class Pipeline:
         """
         from streamlab.launch import Options, launch
 
-        options = Options(trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage)
+        options = Options(
+            trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage, redact
+        )
         return launch(self, source, options)
 
     def replay(

@@ -298,16 +298,16 @@ class LocalRunner:
             batch.refuse(position, error, self._host.now())
         seconds = None if batch.taken is None else self._host.clock() - batch.taken
         with self._lock:
-            self._journal.book(batch, seconds)
+            dead = self._journal.book(batch, seconds)
         self._saver.changed()
-        dead = [failure for failure in batch.failures if failure.dead]
         if dead and self._letters is not None:
             for piece in self._letters.packed(dead):
                 self._endurance.call(partial(self._letters.write, piece))
         if isinstance(batch.stopped, Stopped):
             failure = batch.stopped.failure
             why = "; mend what hangs" if failure.kind == "worker_died" else ' (on_error="stop")'
-            raise ProcessorFailed(failure.where(self._engine.pipeline.name) + why) from batch.stopped.cause
+            where = self._journal.covered(failure.where(self._engine.pipeline.name))
+            raise ProcessorFailed(where + why) from batch.stopped.cause
         if batch.places is not None and isinstance(self._source, Resumable):
             self._source.passed(batch.places, len(batch.lines))
         batch.places = None  # they hold what the lines were read from
