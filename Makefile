@@ -29,8 +29,9 @@ browser:  # the tests of the dashboard's page want a Chromium; without one they 
 bench: $(BENCH)/ready $(PATHWAY)/ready  ## measure against a plain loop and against other engines, in one run
 	$(BENCH)/bin/python -m benchmarks
 
-soak: $(READY)  ## the long tests
-	$(BIN)/python -m benchmarks.memory --lines 10000000
+soak: $(READY)  ## the long tests, at full count: an hour; what was found is written to docs/soak.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[soak]'
+	$(BIN)/python -m tests.soak --record docs/soak.md
 
 data: $(READY)  ## a million lines of each kind of log, in data/generated
 	mkdir -p data/generated

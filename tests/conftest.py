@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 
 from tests import browser as chrome
 
-collect_ignore = ["fuzz.py"]  # it wants atheris, which only `make soak` installs
+collect_ignore = ["fuzz.py", "soak.py"]  # the first wants atheris, which only `make soak` installs
 
 # Time limits of single examples would make slow machines fail; how many there are bounds the whole instead.
 settings.register_profile(
