@@ -320,6 +320,8 @@ class LocalRunner:
                 self._journal.notices.extend([Notice("waiting", self._sink.name, what)])
         self.state = "paused" if what is not None else self._before
         self.waiting = what
+        if threading.current_thread() is self._worker:
+            self._tick()
 
     def _save_if_due(self) -> None:
         """Save where the run is, if it is time."""
