@@ -38,8 +38,8 @@ class LocalHost:
         self._ahead: Hands | None = None
         self._aside: Hands | None = None
         self._loop: asyncio.Runner | None = None
-        self._caller: _Caller | None = None
-        self._abandoned: list[_Caller] = []
+        self._caller: Caller | None = None
+        self._abandoned: list[Caller] = []
 
     clock = staticmethod(time.perf_counter)
     now = staticmethod(time.time)
@@ -66,7 +66,7 @@ class LocalHost:
         if len(self._abandoned) >= MAX_ABANDONED:
             raise Exhausted("worker_died", f"was not run: {MAX_ABANDONED} calls hang already, and threads cannot be killed")
         if self._caller is None:
-            self._caller = _Caller()
+            self._caller = Caller()
         done, result, error = self._caller.call(call, value, seconds)
         if not done:
             self._abandoned.append(self._caller)
@@ -139,18 +139,22 @@ async def _all(calls: list[Callable[[], Awaitable[Any]]], limit: int) -> list[An
     return results
 
 
-class _Caller:
-    """A thread that makes calls for another one, which waits for it no longer than it likes."""
+class Caller:
+    """A thread that makes calls for another one, which waits for it no longer than it likes.
+
+    Attributes:
+        thread: the thread.
+    """
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[tuple[Callable[[Any], Any], Any] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name="streamlab-timeout", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._serve, name="streamlab-timeout", daemon=True)
+        self.thread.start()
 
     def hangs(self) -> bool:
         """Tell whether a thread that was abandoned is still at its call."""
-        return self._thread.is_alive()
+        return self.thread.is_alive()
 
     def _serve(self) -> None:
         while (job := self._calls.get()) is not None:
@@ -173,4 +177,5 @@ class _Caller:
         return True, result, error
 
     def close(self) -> None:
+        """End the thread, once its call has come back."""
         self._calls.put(None)
