@@ -37,7 +37,7 @@ class Lost:
 
 
 class Crew(Protocol):
-    """Processes that each do what a `streamlab.segments.parallel.Station` does.
+    """Processes that each do what a `streamlab.segments.station.Station` does.
 
     Attributes:
         size: how many there are.

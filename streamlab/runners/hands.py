@@ -16,6 +16,16 @@ T = TypeVar("T")
 END_SECONDS = 2.0
 
 
+class Call(Future[T]):
+    """A call that a thread makes for somebody who waits for its result.
+
+    Attributes:
+        thread: the thread that is at it, while one is.
+    """
+
+    thread: int | None = None
+
+
 class Hands:
     """A few threads that make calls in the order in which they are given.
 
@@ -28,25 +38,28 @@ class Hands:
     """
 
     def __init__(self, size: int, name: str) -> None:
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Call[Any]] | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._serve, name=f"{name}-{n}", daemon=True) for n in range(size)]
         for thread in self._threads:
             thread.start()
 
-    def begin(self, call: Callable[[], T]) -> Future[T]:
+    def begin(self, call: Callable[[], T]) -> Call[T]:
         """Have a call made as soon as a thread is free."""
-        future: Future[T] = Future()
+        future: Call[T] = Call()
         self._calls.put((call, future))
         return future
 
     def _serve(self) -> None:
         while (job := self._calls.get()) is not None:
             call, future = job
+            future.thread = threading.get_ident()
             try:
                 result = call()
             except BaseException as error:  # raised to who asks for the result
+                future.thread = None
                 future.set_exception(error)
             else:
+                future.thread = None
                 future.set_result(result)
             del job, call, future  # they hold a batch
 

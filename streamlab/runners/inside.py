@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import fcntl
 import mmap
 import os
@@ -16,7 +17,7 @@ from typing import Any
 
 from streamlab.failures import text_of
 from streamlab.runners.host import LocalHost
-from streamlab.runners.processes import END_SECONDS
+from streamlab.runners.processes import ASK, END_SECONDS
 from streamlab.segments.station import Station
 
 
@@ -34,10 +35,12 @@ def serve(connection: int, lifeline: int, memory: int) -> None:
     Args:
         connection: its file descriptor.
         lifeline: that of a pipe whose other end is closed when the process is to end at once.
-        memory: that of a file for marks, see `streamlab.host.ROW`.
+        memory: that of a file: its first page is for marks, see `streamlab.host.ROW`, what is behind for what is asked.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us
     _end_with(lifeline)
+    os.lseek(memory, mmap.PAGESIZE, os.SEEK_SET)
+    faulthandler.register(ASK, memory, all_threads=False)
     marks = memoryview(mmap.mmap(memory, mmap.PAGESIZE)).cast("q")
     with contextlib.suppress(EOFError, OSError), Connection(connection) as jobs:
         setup = jobs.recv_bytes()

@@ -41,6 +41,10 @@ DRAIN_SECONDS = 8.0
 STARTS = 3
 
 
+#: The signal at which a process says what it is at: the last one, which hardly anybody uses.
+ASK = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
+
+
 class Worker:
     """One process, the connection to it, and the marks that it leaves.
 
@@ -51,8 +55,9 @@ class Worker:
     def __init__(self, setup: bytes) -> None:
         self.connection, theirs = Pipe()
         lifeline, self._lifeline = Pipe(duplex=False)  # the system ends the process when ours is closed, whatever it does
-        with theirs, lifeline, open(_page(), "r+b") as memory:
-            given = theirs.fileno(), lifeline.fileno(), memory.fileno()
+        self._memory = open(_page(), "r+b")  # noqa: SIM115 - for as long as the process runs
+        with theirs, lifeline:
+            given = theirs.fileno(), lifeline.fileno(), self._memory.fileno()
             path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
             self._process = subprocess.Popen(
                 [sys.executable, "-c", f"from streamlab.runners.inside import serve; serve{given}"],
@@ -61,7 +66,7 @@ class Worker:
                 env=os.environ | {"PYTHONPATH": path},
                 start_new_session=True,  # to be ended with all that it has started
             )
-            self.marks = memoryview(mmap.mmap(memory.fileno(), mmap.PAGESIZE)).cast("q")
+        self.marks = memoryview(mmap.mmap(self._memory.fileno(), mmap.PAGESIZE)).cast("q")
         self._setup: bytes | None = setup
         self._overdue = 0
         self._stopped: float | None = None
@@ -70,6 +75,11 @@ class Worker:
     def pid(self) -> int:
         """The number of the process."""
         return self._process.pid
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has its processors and can do jobs."""
+        return self._setup is None
 
     def ask(self, job: bytes) -> bytes:
         """Have a job done.
@@ -114,6 +124,24 @@ class Worker:
             return None
         return Lost(None if row < 0 else row, None if number < 0 else (number, times), 0 < until == self._overdue)
 
+    def stack(self) -> str:
+        """Return what the process is at, as it says itself: as `faulthandler` writes it, innermost first; or nothing.
+
+        It says so even while its interpreter is held by a function. Takes up to half a second.
+        """
+        if not self.ready or self._process.returncode is not None:  # a process that has not begun dies of it
+            return ""
+        memory = self._memory.fileno()
+        before = size = os.fstat(memory).st_size
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, ASK)
+        for _ in range(10):
+            time.sleep(0.05)
+            seen, size = size, os.fstat(memory).st_size
+            if before < seen == size:
+                break
+        return os.pread(memory, size - before, before).decode(errors="replace")
+
     def interrupt(self) -> None:
         """End the process and all that it has started, while another thread waits for its answer, which will be none."""
         if self._process.returncode is None:  # else its number may be another's
@@ -125,7 +153,9 @@ class Worker:
         self.interrupt()
         self.connection.close()
         self._lifeline.close()
-        return self._process.wait()
+        code = self._process.wait()
+        self._memory.close()
+        return code
 
     def end(self) -> None:
         """End the process, gently if it listens."""

@@ -45,10 +45,14 @@ class _Sent(NamedTuple):
 
 
 class ParallelSegment:
-    """Shares the rows that stand at its processors out among processes."""
+    """Shares the rows that stand at its processors out among processes.
+
+    Attributes:
+        processors: its processors, as the processes number them.
+    """
 
     def __init__(self, steps: Sequence[Step], paths: Paths, host: Host, limits: Limits) -> None:
-        self._processors = [step.processor for step in steps]
+        self.processors = [step.processor for step in steps]
         self.names = frozenset(step.name for step in steps)
         self._paths = paths
         self._host = host
@@ -94,7 +98,7 @@ class ParallelSegment:
     def _send_all(self, rows: Rows, here: NDArray[np.int64]) -> list[_Sent]:
         """Share rows out."""
         if self._crew is None:
-            self._crew = self._host.crew(Station.setup(self._processors, self._limits))
+            self._crew = self._host.crew(Station.setup(self.processors, self._limits))
         count = min(self._crew.size, max(1, len(here) // STRETCH))
         values = rows.values
         sent = []
