@@ -254,20 +254,25 @@ def test_a_process_that_somebody_else_stops_costs_no_line(tmp_path: Path, monkey
 # The end
 
 
-def test_a_stop_ends_processes_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_ends_processes_that_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a timeout, nothing else does. They have less time than the run, so that it comes to its end in time."""
     assert processes.DRAIN_SECONDS <= local.DRAIN_SECONDS - 2
     monkeypatch.setattr(processes, "DRAIN_SECONDS", 0.5)
     threads = threading.active_count()
-    live = bad_at(faults.regex, 5).start(LINES, workers=2)
-    until(lambda: live.ledger["in_flight"] > 0)
+
+    def hang() -> None:
+        (tmp_path / "hangs").touch()
+        faults.regex()
+
+    live = bad_at(hang, 5).start(LINES, workers=2)
+    until((tmp_path / "hangs").exists)
     live.stop()
     assert live.wait(local.DRAIN_SECONDS).state == "failed"
     assert isinstance(live.exception, RunError) and "did not come to the end of its lines" in str(live.exception)
     unfinished = live.unfinished["line_no"].tolist()
     assert 5 in unfinished and unfinished == list(range(unfinished[0], unfinished[0] + len(unfinished)))
     assert live.output["line_no"].tolist() == list(range(unfinished[0]))
-    assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    assert not faults.children()
     until(lambda: threading.active_count() == threads)
 
 
