@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors, sources
 from streamlab.errors import SourceError
-from streamlab.sources import Source
-from streamlab.sources.syslog import SyslogSource, of_address
+from streamlab.sources import Source, open_source
+from streamlab.sources.syslog import SyslogSource
 from streamlab.sources.udp import message_of
 from tests.receiving import Reading, rejected
 from tests.waiting import resources, until
@@ -480,28 +480,30 @@ def test_ipv6(host: str) -> None:
 
 
 def test_addresses() -> None:
-    with closing(of_address("syslog+tcp://127.0.0.1:0", max_line_bytes=100)) as source:
+    with closing(SyslogSource.of_address("syslog+tcp://127.0.0.1:0", max_line_bytes=100)) as source:
         assert source.name == f"syslog+tcp://127.0.0.1:{source.port}"
     options = "when_full=drop_oldest&buffer_lines=10&buffer_bytes=1000"
-    with closing(of_address(f"syslog+udp://localhost:0?{options}", max_line_bytes=5)) as source:
+    with closing(SyslogSource.of_address(f"syslog+udp://localhost:0?{options}", max_line_bytes=5)) as source:
         send_datagrams(source, b"a long one")
         chunk = source.read(1)
         assert chunk.lines == ["a lon"] and chunk.rejected
-    with closing(of_address("syslog+tcp://:0/?framing=newline&max_connections=1&idle_timeout=2.5", max_line_bytes=5)):
+    with closing(
+        SyslogSource.of_address("syslog+tcp://:0/?framing=newline&max_connections=1&idle_timeout=2.5", max_line_bytes=5)
+    ):
         pass
 
 
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("syslog://127.0.0.1:0", r"use syslog\+tcp://HOST:PORT"),
+        ("syslog://127.0.0.1:0", r"syslog\+tcp://"),
         ("syslog+tcp://127.0.0.1:0/path", "nothing can follow the port"),
         ("syslog+tcp://127.0.0.1:port", "is no address"),
         ("syslog+tcp://127.0.0.1:0?when_ful=block", "no option 'when_ful': did you mean 'when_full'?"),
         ("syslog+tcp://127.0.0.1:0?colour=red", "no option 'colour'; the options are buffer_bytes"),
         ("syslog+tcp://127.0.0.1:0?when_full=drop", "when_full='drop': use 'block'"),
-        ("syslog+tcp://127.0.0.1:0?buffer_lines=many", "buffer_lines='many': it must be a whole number"),
-        ("syslog+tcp://127.0.0.1:0?idle_timeout=long", "it must be a number of seconds"),
+        ("syslog+tcp://127.0.0.1:0?buffer_lines=many", "buffer_lines: 'many' is not a whole number"),
+        ("syslog+tcp://127.0.0.1:0?idle_timeout=long", "idle_timeout: 'long' is not a number of seconds"),
         ("syslog+tcp://127.0.0.1:0?idle_timeout=nan", "it must be a number above 0"),
         ("syslog+tcp://127.0.0.1:0?buffer_lines=1&buffer_lines=2", "given twice"),
         ("syslog+tcp://127.0.0.1:0?buffer_lines", "is no address"),
@@ -511,7 +513,7 @@ def test_addresses() -> None:
 )
 def test_addresses_that_are_wrong(address: str, message: str) -> None:
     with pytest.raises(SourceError, match=message) as raised:
-        of_address(address, max_line_bytes=100)
+        open_source(address)
     assert "secret" not in str(raised.value)
 
 

@@ -42,7 +42,7 @@ def parsed(address: str, kinds: Mapping[str, Callable[[str], Any]], *, port: int
 
     Args:
         address: the address; a host that is missing is 127.0.0.1.
-        kinds: the options there are, and what makes a value of their text (a `ValueError` says what it should be).
+        kinds: the options there are, and what makes a value of their text (a `ValueError` says what is wrong with it).
         port: where none is given.
 
     Raises:
@@ -51,33 +51,34 @@ def parsed(address: str, kinds: Mapping[str, Callable[[str], Any]], *, port: int
     >>> parsed("syslog+udp://[::1]:5514?buffer_lines=10", {"buffer_lines": int}, port=514)
     Address(scheme='syslog+udp', host='::1', port=5514, path='', options={'buffer_lines': 10})
     """
+    shown = _shown(address)
     try:
         parts = urlsplit(address)
         given = parts.port
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError as error:
-        raise SourceError(f"{address} is no address: {error}") from error
+        raise SourceError(f"{shown} is no address, as scheme://HOST:PORT?option=value is: {error}") from error
     if parts.username is not None or parts.password is not None:
-        raise SourceError(f"the address of {parts.hostname} has a user or password in it: no source takes one from there")
+        raise SourceError(f"{shown} has a user or password before it: no source takes one from its address")
     if parts.fragment:
-        raise SourceError(f"{address}: nothing is meant by what follows the #")
+        raise SourceError(f"{shown}: nothing is meant by what follows the #")
     options: dict[str, Any] = {}
     for name, text in pairs:
         if name not in kinds:
-            raise SourceError(f"{address}: there is no option {name!r}{_nearest(name, kinds)}")
+            raise SourceError(f"{shown}: there is no option {name!r}{_nearest(name, kinds)}")
         if name in options:
-            raise SourceError(f"{address}: {name} is given twice")
+            raise SourceError(f"{shown}: {name} is given twice")
         try:
             options[name] = kinds[name](text)
         except ValueError as error:
-            raise SourceError(f"{address}: {name}={text!r}: {error}") from error
+            raise SourceError(f"{shown}: {name}: {error}") from error
     return Address(parts.scheme, parts.hostname or "127.0.0.1", port if given is None else given, parts.path, options)
 
 
 def whole(text: str) -> int:
     """Return a whole number."""
     if not (text.isascii() and text.isdigit()):
-        raise ValueError("it must be a whole number")
+        raise ValueError(f"{text!r} is not a whole number")
     return int(text)
 
 
@@ -86,13 +87,13 @@ def seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError("it must be a number of seconds") from None
+        raise ValueError(f"{text!r} is not a number of seconds") from None
 
 
 def truth(text: str) -> bool:
     """Return what ``true`` or ``false`` says."""
     if text not in ("true", "false"):
-        raise ValueError("it must be true or false")
+        raise ValueError(f"{text!r} is neither true nor false")
     return text == "true"
 
 
@@ -189,6 +190,16 @@ def _refusal(host: str, port: int, error: OSError) -> SourceError:
     if error.errno == errno.EADDRNOTAVAIL:
         return SourceError(f"{host} is no address of this machine: use one of its own, or 0.0.0.0 for all of them")
     return SourceError(f"it is not possible to listen on port {port} of {host}: {error.strerror}")
+
+
+def _shown(address: str) -> str:
+    """Return an address without what may be secret in it.
+
+    >>> _shown("http://me:secret@localhost:80/path?token=secret")
+    'http://localhost:80/path'
+    """
+    scheme, mark, rest = address.partition("://")
+    return scheme + mark + rest.partition("?")[0].partition("#")[0].rpartition("@")[2]
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:

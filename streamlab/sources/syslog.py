@@ -124,6 +124,30 @@ class SyslogSource:
             receiver = UdpReceiver(sock, self._buffer, self.notices, max_line_bytes=max_line_bytes)
         self._background = Background(f"streamlab-syslog-{self.port}", receiver.receive, self._ended)
 
+    @classmethod
+    def of_address(cls, address: str, *, max_line_bytes: int) -> SyslogSource:
+        """Return the source that an address stands for: ``syslog+tcp://127.0.0.1:5514``, ``syslog+udp://...``.
+
+        Options of `SyslogSource` follow a question mark: ``?when_full=drop_oldest&buffer_lines=1000``.
+
+        Raises:
+            SourceError: it is no such address, or as of `SyslogSource`.
+
+        >>> source = SyslogSource.of_address("syslog+udp://127.0.0.1:0?when_full=drop_oldest", max_line_bytes=1_048_576)
+        >>> source.close()
+        """
+        found = parsed(address, _OPTIONS, port=PORT)
+        if found.scheme not in ("syslog+tcp", "syslog+udp"):
+            raise SourceError(
+                f"{found.scheme}:// is no address of syslog: use syslog+tcp://HOST:PORT or syslog+udp://HOST:PORT"
+            )
+        if found.path not in ("", "/"):
+            raise SourceError(
+                f"{address}: nothing can follow the port of syslog but options, such as ?when_full=drop_oldest"
+            )
+        transport: Literal["tcp", "udp"] = "tcp" if found.scheme == "syslog+tcp" else "udp"
+        return cls(found.host, found.port, transport=transport, max_line_bytes=max_line_bytes, **found.options)
+
     def read(self, limit: int) -> Chunk:
         """Return the next 1 to ``limit`` messages as soon as there are any; an empty chunk after the last ones.
 
@@ -166,23 +190,3 @@ def _check_tls(context: ssl.SSLContext, transport: str) -> None:
     except ValueError as error:
         what = "make it with ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), and load_cert_chain"
         raise SourceError(f"the ssl_context is one for clients: {what}") from error
-
-
-def of_address(address: str, *, max_line_bytes: int) -> SyslogSource:
-    """Return the source that an address stands for: ``syslog+tcp://127.0.0.1:5514``, ``syslog+udp://...``.
-
-    Options of `SyslogSource` follow a question mark: ``?when_full=drop_oldest&buffer_lines=1000``.
-
-    Raises:
-        SourceError: it is no such address, or as of `SyslogSource`.
-
-    >>> source = of_address("syslog+udp://127.0.0.1:0?when_full=drop_oldest", max_line_bytes=1_048_576)
-    >>> source.close()
-    """
-    found = parsed(address, _OPTIONS, port=PORT)
-    if found.scheme not in ("syslog+tcp", "syslog+udp"):
-        raise SourceError(f"{address} is no address of syslog: use syslog+tcp://HOST:PORT or syslog+udp://HOST:PORT")
-    if found.path not in ("", "/"):
-        raise SourceError(f"{address}: nothing can follow the port of syslog but options, such as ?when_full=drop_oldest")
-    transport: Literal["tcp", "udp"] = "tcp" if found.scheme == "syslog+tcp" else "udp"
-    return SyslogSource(found.host, found.port, transport=transport, max_line_bytes=max_line_bytes, **found.options)
