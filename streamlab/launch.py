@@ -60,6 +60,7 @@ class Options:
     dead_letters: Folder | DeadLetterQueue | None = None
     on_outage: OnOutage = "fail"
     redact: Redact | None = None
+    watchdog: float | None = 10.0
 
     def __post_init__(self) -> None:
         if not any(self.trace is mode or (isinstance(self.trace, str) and self.trace == mode) for mode in TRACE_MODES):
@@ -71,6 +72,8 @@ class Options:
             raise RunError(f"isolation={self.isolation!r}: use 'thread' or 'process'")
         if self.on_outage not in ("fail", "wait"):
             raise RunError(f"on_outage={self.on_outage!r}: use 'fail' or 'wait'")
+        if self.watchdog is not None and not (isinstance(self.watchdog, (int, float)) and self.watchdog > 0):
+            raise RunError(f"watchdog={self.watchdog!r}: it must be a number of seconds, more than 0, or None for no watch")
 
 
 def run(
@@ -87,6 +90,7 @@ def run(
     dead_letters: Folder | DeadLetterQueue | None = None,
     on_outage: OnOutage = "fail",
     redact: Redact | None = None,
+    watchdog: float | None = 10.0,
 ) -> Run:
     """Run a pipeline, by default the demo, over a source to its end, and return the finished run.
 
@@ -103,6 +107,7 @@ def run(
         dead_letters: as for `Pipeline.run`.
         on_outage: as for `Pipeline.run`.
         redact: as for `Pipeline.run`.
+        watchdog: as for `Pipeline.run`.
 
     Example:
         >>> import streamlab
@@ -114,7 +119,9 @@ def run(
     """
     from streamlab.demo import LINES, demo
 
-    options = Options(trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage, redact)
+    options = Options(
+        trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage, redact, watchdog
+    )
     return execute(demo if pipeline is None else pipeline, LINES if source is None else source, options)
 
 
@@ -168,7 +175,16 @@ def _prepare(pipeline: Pipeline, source: Any, options: Options, *, live: bool) -
             _check_facts(checkpoint, saved, _facts(pipeline, lines, sink, letters))
         _go_on(checkpoint, saved, lines, sink, letters, journal)
         runner = LocalRunner(
-            engine, lines, sink, journal, host, stopping, letters=letters, checkpoint=checkpoint, on_outage=options.on_outage
+            engine,
+            lines,
+            sink,
+            journal,
+            host,
+            stopping,
+            letters=letters,
+            checkpoint=checkpoint,
+            on_outage=options.on_outage,
+            watchdog=options.watchdog,
         )
         opened.pop_all()
     return Run(pipeline, runner, sink), runner

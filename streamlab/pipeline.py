@@ -282,6 +282,7 @@ class Pipeline:
         dead_letters: Folder | DeadLetterQueue | None = None,
         on_outage: OnOutage = "fail",
         redact: Redact | None = None,
+        watchdog: float | None = 10.0,
     ) -> Run:
         """Run over a source to its end, and return the finished run; it may have failed, see `Run.state`.
 
@@ -302,6 +303,7 @@ class Pipeline:
             on_outage: when output cannot be written for now: ``"fail"``, or ``"wait"`` until it can.
             redact: covers what nobody is to read before anything is kept in traces, errors and dead letters: patterns as of
                 `streamlab.processors.redact`, or a function of a text. The output stays as it is.
+            watchdog: seconds that a processor may be at one line before `Run.notices` says where it is; ``None`` for never.
 
         Raises:
             PipelineError: the graph does not hold together.
@@ -313,7 +315,7 @@ class Pipeline:
         from streamlab.launch import Options, execute
 
         options = Options(
-            trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage, redact
+            trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage, redact, watchdog
         )
         return execute(self, source, options)
 
@@ -331,6 +333,7 @@ class Pipeline:
         dead_letters: Folder | DeadLetterQueue | None = None,
         on_outage: OnOutage = "fail",
         redact: Redact | None = None,
+        watchdog: float | None = 10.0,
     ) -> Run:
         """Start over a source in the background, and return the live run at once.
 
@@ -339,7 +342,7 @@ class Pipeline:
         from streamlab.launch import Options, launch
 
         options = Options(
-            trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage, redact
+            trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage, redact, watchdog
         )
         return launch(self, source, options)
 

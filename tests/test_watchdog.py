@@ -273,3 +273,28 @@ def test_what_held_the_interpreter_is_told_when_it_lets_go() -> None:
         message = it.told[0].message
         assert re.search("processor 'holds', line 102: has been running for .* at " + line_of(holds, 2), message)
         assert message.endswith('it let nothing else in this program run, which isolation="process" would')
+
+
+def test_a_run_says_what_it_hangs_on() -> None:
+    go = threading.Event()
+
+    def warn(line: str) -> str:
+        if line == "stuck":
+            go.wait(30)
+        return line
+
+    pipeline = Pipeline("logs").add("start", str, to="warn").add("warn", warn)
+    live = pipeline.start(["fine", "stuck", "fine"], watchdog=0.2)
+    until(lambda: len(live.notices) > 0)
+    [notice] = live.notices.to_dict("records")
+    assert (notice["kind"], notice["where"]) == ("hanging", "warn")
+    assert re.search(r"pipeline 'logs', processor 'warn', line 1: has been running for .*test_watchdog\.py", notice["message"])
+    go.set()
+    live.wait(20)
+    assert "went on" in live.notices["message"].iloc[-1]
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "soon"])
+def test_a_watch_needs_a_time(wrong: Any) -> None:
+    with pytest.raises(RunError, match="watchdog="):
+        Pipeline("logs").add("start", str).run(["a"], watchdog=wrong)

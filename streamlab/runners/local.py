@@ -23,6 +23,7 @@ from streamlab.runners.host import LocalHost
 from streamlab.runners.intake import Intake
 from streamlab.runners.outlet import Outlet, Refused
 from streamlab.runners.saver import Saver
+from streamlab.runners.watchdog import Watchdog
 from streamlab.segments import Stopped
 from streamlab.sinks import Sink
 from streamlab.sources import Resumable, Source, notices_of
@@ -53,6 +54,7 @@ class LocalRunner:
         letters: DeadLetterQueue | None = None,
         checkpoint: Checkpoint | None = None,
         on_outage: OnOutage = "fail",
+        watchdog: float | None = None,
     ) -> None:
         self.state: State = "starting"
         self.exception: BaseException | None = None
@@ -73,6 +75,9 @@ class LocalRunner:
         self._going = threading.Event()
         self._going.set()
         self._done = threading.Event()
+        self._watch_after = watchdog
+        self._watchdog: Watchdog | None = None
+        self._under_way: tuple[float, int | None] | None = None  # since when, and the batch's first line
         self._began = self._ticked = host.clock()
         self._uptime: float | None = None
         self._drain_until: float | None = None
@@ -172,6 +177,14 @@ class LocalRunner:
         state: State = "failed"
         try:
             self.state = "running"
+            if self._watch_after is not None:
+                self._watchdog = Watchdog(
+                    self._engine.pipeline.name,
+                    threading.get_ident(),
+                    lambda: self._under_way,
+                    self._say,
+                    seconds=self._watch_after,
+                )
             ended = self._until_ended()
             self.state = "draining"
             if ended or not self._saver.lasts:  # else whoever goes on with this run still needs what processors keep
@@ -193,10 +206,12 @@ class LocalRunner:
         """Bring what processors have left to its end; once, also if the run is gone on with after that."""
         if self._journal.flushed:
             return
+        self._under_way = self._host.clock(), None
         for batch in self._engine.flush():
             self._outlet.hand_on(batch)
             self._in_time()
-        self._journal.flushed = True
+            self._under_way = self._host.clock(), None
+        self._journal.flushed, self._under_way = True, None
 
     def _until_ended(self) -> bool:
         """Take lines and work on them until the source has ended, or a stop was asked for and the buffer is empty.
@@ -268,8 +283,11 @@ class LocalRunner:
             self._journal.begin(chunk)
         try:
             while True:
-                batch = self._engine.process(chunk, first, self._host.clock() + PATIENCE, rows)
+                now = self._host.clock()
+                self._under_way = now, first
+                batch = self._engine.process(chunk, first, now + PATIENCE, rows)
                 self._outlet.hand_on(batch)
+                self._under_way = None
                 if len(batch.lines) == len(chunk.lines):
                     break
                 self._save_if_due()
@@ -316,12 +334,15 @@ class LocalRunner:
         """Tell what the run waits for, or that it goes on."""
         if what is not None and self.waiting is None:
             self._before = self.state
-            with self._lock:
-                self._journal.notices.extend([Notice("waiting", self._sink.name, what)])
+            self._say(Notice("waiting", self._sink.name, what))
         self.state = "paused" if what is not None else self._before
         self.waiting = what
         if threading.current_thread() is self._worker:
             self._tick()
+
+    def _say(self, notice: Notice) -> None:
+        with self._lock:
+            self._journal.notices.extend([notice])
 
     def _save_if_due(self) -> None:
         """Save where the run is, if it is time."""
@@ -357,6 +378,9 @@ class LocalRunner:
         """Let go of everything, and be done, whatever happened."""
         try:
             self._uptime = self.uptime()
+            self._under_way = None
+            if self._watchdog is not None:
+                self._watchdog.close()
             self._intake.close()
             if self._pump is not None and not self._source.blocking:
                 self._pump.join(POLL_SECONDS)
