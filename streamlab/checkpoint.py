@@ -14,11 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamlab.errors import CheckpointError
+from streamlab.errors import CheckpointError, Outage
 from streamlab.state import Packed, packed, unpacked
 
 #: Of what is in the database; another one is refused.
 FORMAT = 1
+#: Primary result codes (https://www.sqlite.org/rescode.html) of what may be over by and by.
+_FOR_NOW = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
 _TABLES = """
 create table if not exists parts (name text primary key, pickled integer not null, data blob not null) without rowid;
 create table if not exists history (tick integer primary key, data blob not null);
@@ -128,7 +130,8 @@ class Checkpoint:
         """Write a moment, all of it or nothing; it survives a crash when this returns. May be called from any thread.
 
         Raises:
-            CheckpointError: it cannot be written; the one before is still there.
+            Outage: it cannot be written for now: the disk is full, or the like. The one before is still there.
+            CheckpointError: it cannot be written at all.
         """
         parts = dict(moment.parts)
         parts.update({name: packed(value) for name, value in self.facts.items()}, format=packed(FORMAT))
@@ -147,10 +150,14 @@ class Checkpoint:
                 database.execute("delete from history where tick < ?", (moment.oldest,))
                 database.execute("commit")
             except BaseException:
-                database.execute("rollback")
+                if database.in_transaction:  # SQLite may have rolled back by itself
+                    database.execute("rollback")
                 raise
         except sqlite3.Error as error:
-            raise CheckpointError(f"the checkpoint {self.folder} cannot be written: {error}") from error
+            message = f"the checkpoint {self.folder} cannot be written: {error}"
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FOR_NOW:
+                raise Outage(message) from error
+            raise CheckpointError(message) from error
         self._written = parts
 
     def _check_owner(self) -> None:

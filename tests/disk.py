@@ -19,6 +19,7 @@ from unittest import mock
 
 from streamlab import appending
 from streamlab.checkpoint import Checkpoint, Moment
+from streamlab.errors import Outage
 
 
 class PowerCut(BaseException):
@@ -185,6 +186,8 @@ class OnDisk(Checkpoint):
         self._disk = disk
 
     def save(self, moment: Moment) -> None:
-        self._disk.step()
+        wrong = self._disk.step()
+        if isinstance(wrong, int):
+            raise Outage(f"the checkpoint cannot be written: {os.strerror(wrong)}")
         super().save(moment)
         self._disk.step()

@@ -383,3 +383,25 @@ def test_starting_and_stopping_leaves_nothing(tmp_path: Path) -> None:
     for _ in range(5):
         once()
     until(lambda: resources() == before)
+
+
+LIMITED = """
+import resource, signal, sys
+from tests.test_checkpoint import sums
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder = sys.argv[1]
+lines = [str(n) for n in range(20)]
+run = sums().run(lines, output=folder + "/out", checkpoint=folder + "/state")
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+run = sums().start(lines + ["20"], output=folder + "/out", checkpoint=folder + "/state", on_outage=sys.argv[2])
+"""
+
+
+def test_a_checkpoint_that_cannot_be_written_for_now(tmp_path: Path) -> None:
+    """The folder is full as soon as the database grows; see test_power_cuts for full disks that get empty."""
+    code = LIMITED + "run.wait(5); print(run.state, run.reason)"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), "fail"], capture_output=True, text=True)
+    assert "cannot be written" in done.stdout + done.stderr and "Traceback" not in done.stdout
+    run = sums().run([str(n) for n in range(21)], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    assert run.ledger["received"] == 21
+    assert (tmp_path / "out").read_text().splitlines()[-3:] == ["19 190", "total 190", "20 210", "total 210"][-3:]

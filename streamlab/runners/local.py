@@ -70,7 +70,8 @@ class LocalRunner:
         self._endurance = Endurance(on_outage, stopping, self._wait_for)
         self._intake = Intake(engine, source, host)
         self._outlet = Outlet(sink, host, self._endurance, self._book)
-        self._saver = Saver(checkpoint, engine, source, sink, letters, journal)
+        waiting = Endurance(on_outage, stopping, self._checkpoint_waits)  # lines flow on meanwhile
+        self._saver = Saver(checkpoint, engine, source, sink, letters, journal, waiting)
         self._lock = threading.Lock()
         self._going = threading.Event()
         self._going.set()
@@ -339,6 +340,10 @@ class LocalRunner:
         self.waiting = what
         if threading.current_thread() is self._worker:
             self._tick()
+
+    def _checkpoint_waits(self, what: str | None) -> None:
+        if what is not None:
+            self._say(Notice("waiting", "checkpoint", what))
 
     def _say(self, notice: Notice) -> None:
         with self._lock:

@@ -17,6 +17,7 @@ from streamlab.engine import Engine
 from streamlab.errors import CheckpointError
 from streamlab.journal import Journal
 from streamlab.notices import Notice
+from streamlab.runners.endurance import Endurance
 from streamlab.runners.hands import Hands
 from streamlab.sinks import Durable, Sink
 from streamlab.sources import Acknowledging, Resumable, Source
@@ -38,6 +39,7 @@ class Saver:
         sink: how far it is written.
         letters: the dead letter queue, if there is one.
         journal: the books.
+        endurance: says what to do when the checkpoint cannot be written for now.
 
     Attributes:
         lasts: whether what is saved lasts, so that another run can go on with it.
@@ -51,6 +53,7 @@ class Saver:
         sink: Sink,
         letters: DeadLetterQueue | None,
         journal: Journal,
+        endurance: Endurance,
     ) -> None:
         self.lasts = checkpoint is not None
         self._checkpoint = checkpoint
@@ -59,6 +62,7 @@ class Saver:
         self._sink = sink
         self._letters = letters
         self._journal = journal
+        self._endurance = endurance
         self._interval = INTERVAL if checkpoint is None else checkpoint.interval
         self._needed = self.lasts or isinstance(source, Acknowledging)
         self._hands: Hands | None = None
@@ -139,7 +143,7 @@ class Saver:
                 self._sink.sync()
             if self._letters is not None:
                 self._letters.sync()
-            self._checkpoint.save(moment)
+            self._endurance.call(partial(self._checkpoint.save, moment))
         if isinstance(self._source, Acknowledging):
             self._source.acknowledge(position)
 
