@@ -122,13 +122,16 @@ class DeadLetterQueue:
     def resume(self, mark: Mapping[str, int], lineage: str = "", version: str = "") -> None:
         """Go on at a mark; letters that were written after it are taken back. Arguments and errors are those of `begin`."""
         self.begin(lineage, version)
-        for number, path in self._segments():
-            if number > mark["segment"]:
-                os.unlink(path)
-        path = self._path(mark["segment"])
-        if mark["segment"] and os.path.exists(path) and os.path.getsize(path) >= mark["length"]:
-            self._active = Appending(path)
-            self._active.cut(mark["length"])
+        try:
+            for number, path in self._segments():
+                if number > mark["segment"]:
+                    os.unlink(path)
+            path = self._path(mark["segment"])
+            if mark["segment"] and os.path.exists(path) and os.path.getsize(path) >= mark["length"]:
+                self._active = Appending(path)
+                self._active.cut(mark["length"])
+        except OSError as error:
+            raise SinkError(f"the dead letter queue {self.name} cannot be taken back: {error.strerror}") from error
         self._number = mark["segment"]
         self._bytes = self._size()
 
@@ -155,9 +158,9 @@ class DeadLetterQueue:
             Outage: there is no room for now, and ``when_full`` says to wait; or the disk is full.
             SinkError: there is no room, and ``when_full`` says to stop; or there never will be.
         """
-        if self._bytes + len(data) > self.max_bytes:
-            self._make_room(len(data))
         try:
+            if self._bytes + len(data) > self.max_bytes:
+                self._make_room(len(data))
             if self._active is None or self._active.length > self.max_bytes // PARTS:
                 self._roll()
             assert self._active is not None
@@ -189,8 +192,8 @@ class DeadLetterQueue:
 
     def _roll(self) -> None:
         """Begin a new segment; the one before lasts from then on."""
+        self.sync()
         if self._active is not None:
-            self._active.sync()
             self._active.close()
             self._active = None
         number = self._number + 1

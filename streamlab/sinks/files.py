@@ -57,7 +57,7 @@ class FileSink:
             )
         self._begun = True
         if self._file.length:
-            self._file.cut(0)
+            self._cut(0)
 
     def resume(self, mark: Any) -> None:
         """Go on at a mark; what was written after it is cut off.
@@ -71,7 +71,7 @@ class FileSink:
         if mark["tail"] != self._tail(length) or (not length and self._file.length and self._inode() != mark["inode"]):
             raise SinkError(f"{self.name} does not have what was written to it; {_RESTORE}")
         self._begun = True
-        self._file.cut(length)
+        self._cut(length)
 
     def mark(self) -> Any:
         """Return how much has been written, and by what to know the file again."""
@@ -127,6 +127,12 @@ class FileSink:
             self._finish()
         finally:
             self._file.close()
+
+    def _cut(self, length: int) -> None:
+        try:
+            self._file.cut(length)
+        except OSError as error:
+            raise SinkError(f"{self.name} cannot be cut back to {length:,} bytes: {_reason(error)}") from error
 
     def _finish(self) -> None:
         """End a compressed stream; what comes later begins another one in the same file, as archives may."""
