@@ -440,6 +440,8 @@ def test_there_are_so_many_connections_and_no_more() -> None:
         time.sleep(0.05)
         with pytest.raises(httpx.HTTPError):
             client.post("/", content=b"a")
+        until(lambda: bool(source.notices))
+        assert source.notices[0].kind == "disconnected" and "max_connections" in source.notices[0].message
         for sock in others:
             sock.close()
 

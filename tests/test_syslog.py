@@ -375,14 +375,31 @@ def test_what_was_sent_before_the_end_is_read(transport: Transport) -> None:
                 with Reading(source) as made:
                     lines = made.to_end()
             assert sorted(lines) == sorted(["half", *map(str, range(1000))])
-            with pytest.raises(ConnectionError):
-                connect(source)
         else:
             send_datagrams(source, *[b"%d" % number for number in range(1000)])
             source.stop_receiving()
             with Reading(source) as made:
                 assert made.to_end() == [str(number) for number in range(1000)]
         assert not source.notices
+
+
+def test_when_it_takes_no_more_senders_are_refused() -> None:
+    """Also while what came before still waits for room."""
+    with closing(SyslogSource(port=0, buffer_lines=1)) as source:
+        send(source, b"a\nb\n")
+        source.stop_receiving()
+
+        def refused() -> bool:
+            try:
+                with connect(source) as sender:
+                    return sender.recv(1) == b""
+            except ConnectionError:
+                return True
+
+        until(refused)
+        time.sleep(1.5)  # longer than between two looks at connections
+        assert refused()
+        assert [source.read(1).lines for _ in range(3)] == [["a"], ["b"], []]
 
 
 @BOTH

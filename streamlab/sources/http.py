@@ -80,14 +80,14 @@ class HttpSource:
         max_body_bytes: how long a body may be, unpacked.
         buffer_lines: how many lines are held until they are read.
         buffer_bytes: how many bytes.
-        max_connections: how many clients there may be at a time; others are refused.
+        max_connections: how many clients there may be at a time; others are refused, and that is said.
         read_timeout: seconds in which a request has to begin, and its body has to come, or at least 1 KiB a second of it.
 
     Attributes:
         port: the port it listens on.
         name: its address, such as ``http://127.0.0.1:8080/ingest``; the `Chunk.source` of its lines.
         blocking: always true.
-        notices: what was lost.
+        notices: what was lost, and which clients were turned away.
 
     Raises:
         SourceError: there is no token, the port is taken, the host is not this machine, an argument is wrong, or a package
@@ -167,7 +167,12 @@ class HttpSource:
         self.name = self._buffer.where = f"http://{in_url(host)}:{self.port}{path}"
         self._ingest = Ingest(self._buffer, rules)
         receiver = HttpReceiver(
-            sock, self._ingest, self._ingest.end, max_connections=max_connections, head_timeout=read_timeout
+            sock,
+            self._ingest,
+            self._ingest.end,
+            partial(self._refused, max_connections),
+            max_connections=max_connections,
+            head_timeout=read_timeout,
         )
         self._background = Background(f"streamlab-http-{self.port}", receiver.receive, self._ended)
 
@@ -231,6 +236,10 @@ class HttpSource:
         self._buffer.end()
         self._background.close()
         self._buffer.close()
+
+    def _refused(self, max_connections: int, count: int) -> None:
+        message = f"a connection was refused, as {max_connections} are open (max_connections)"
+        self.notices.append(Notice("disconnected", self.name, message, count=count))
 
     def _ended(self, error: BaseException | None) -> None:
         self._error = error

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
@@ -25,6 +26,7 @@ class HttpReceiver:
         sock: listens; it is closed at the end.
         app: gets the requests.
         ending: is called in the event loop when the end has come: to have those answered who wait.
+        refused: is called about once a second while connections are refused, with how many were.
         max_connections: how many there may be; others are refused.
         head_timeout: seconds in which the next request of a connection has to begin, up to its body.
     """
@@ -34,12 +36,13 @@ class HttpReceiver:
         sock: socket.socket,
         app: ASGIApp,
         ending: Callable[[], object],
+        refused: Callable[[int], object],
         *,
         max_connections: int,
         head_timeout: float,
     ) -> None:
         self._sock = sock
-        self._server = _Server(app, ending, max_connections, head_timeout)
+        self._server = _Server(app, ending, refused, max_connections, head_timeout)
 
     async def receive(self, stopping: asyncio.Event) -> None:
         """Serve until cancelled; when no more lines are to be taken, the application says so."""
@@ -52,12 +55,20 @@ class HttpReceiver:
 class _Server(uvicorn.Server):
     """uvicorn's server, but it ends when it is cancelled, at once, and looks at connections that say nothing."""
 
-    def __init__(self, app: ASGIApp, ending: Callable[[], object], max_connections: int, head_timeout: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        ending: Callable[[], object],
+        refused: Callable[[int], object],
+        max_connections: int,
+        head_timeout: float,
+    ) -> None:
+        self._limits = _Limits(max_connections)
         super().__init__(
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http=type("_LimitedProtocol", (_Protocol,), {"most": max_connections}),
+                http=type("_LimitedProtocol", (_Protocol,), {"limits": self._limits}),  # uvicorn makes them by their class
                 ws="none",
                 lifespan="off",
                 log_config=None,  # logging is the user's to configure
@@ -69,6 +80,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._ending = ending
+        self._refused = refused
         self._head_timeout = head_timeout
 
     async def main_loop(self) -> None:
@@ -81,6 +93,7 @@ class _Server(uvicorn.Server):
                 for connection in self._connections():
                     if connection.waits_since(loop.time()) > self._head_timeout:
                         connection.transport.abort()
+                self._tell()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let answers that are under way be given, for a moment; then close all connections."""
@@ -100,26 +113,46 @@ class _Server(uvicorn.Server):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)  # the loop's next round closes the sockets
+        self._tell()
+
+    def _tell(self) -> None:
+        count, self._limits.refused = self._limits.refused, 0
+        if count:
+            self._refused(count)
 
     def _connections(self) -> list[_Protocol]:
         found: Any = list(self.server_state.connections)
         return [connection for connection in found if connection.transport is not None]
 
 
+@dataclass(slots=True)
+class _Limits:
+    """How many connections there may be.
+
+    Attributes:
+        most: so many.
+        refused: how many were too many, since that was told.
+    """
+
+    most: int
+    refused: int = 0
+
+
 class _Protocol(H11Protocol):
     """One connection.
 
     Attributes:
-        most: how many there may be.
+        limits: what all connections of a server share.
     """
 
-    most = 1
+    limits: _Limits
     _since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._since = self.loop.time()
-        if len(self.connections) > self.most:
+        if len(self.connections) > self.limits.most:
+            self.limits.refused += 1
             transport.abort()
 
     def on_response_complete(self) -> None:

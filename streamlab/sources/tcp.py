@@ -77,15 +77,14 @@ class TcpReceiver:
     async def receive(self, stopping: asyncio.Event) -> None:
         """Receive until the end is near, and take in what has been sent until then."""
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._sock, self._accept)
+        self._listen()
         sweeping = asyncio.create_task(self._sweep())
         try:
             await stopping.wait()
             await self._settle()
         finally:
             sweeping.cancel()
-            self._loop.remove_reader(self._sock)
-            self._sock.close()
+            self._refuse()
             await self._hang_up()
             self._buffer.lose(sum(len(chunk.lines) for _, chunk in self._waiting))
             self._tell()
@@ -136,15 +135,26 @@ class TcpReceiver:
         with contextlib.suppress(RuntimeError):  # the loop has been closed
             self._loop.call_soon_threadsafe(self._place)
 
+    def _listen(self) -> None:
+        if self._sock.fileno() >= 0:  # it has not been closed meanwhile
+            self._loop.add_reader(self._sock, self._accept)
+
+    def _refuse(self) -> None:
+        """Accept no connections any more; more than once is fine."""
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
+
     def _accept(self) -> None:
         """Accept connections that wait for it."""
         for _ in range(MANY):
             try:
-                sock, _ = self._sock.accept()
+                sock = self._sock.accept()[0]
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self.happened(f"a connection could not be accepted: {error.strerror}")
-                    self._loop.remove_reader(self._sock)  # until the next sweep
+                    self._loop.remove_reader(self._sock)
+                    self._loop.call_later(SWEEP_SECONDS, self._listen)
                 return  # none waits any more, or it has gone
             if len(self._connections) >= self._max_connections:
                 self.happened(f"a connection was refused, as {self._max_connections} are open (max_connections)")
@@ -173,7 +183,6 @@ class TcpReceiver:
         while True:
             await asyncio.sleep(min(SWEEP_SECONDS, self._idle_timeout / 4))
             now = self._loop.time()
-            self._loop.add_reader(self._sock, self._accept)
             for connection in list(self._connections):
                 if connection.silence(now) > self._idle_timeout:
                     self.happened(f"a connection was closed, as nothing came for {self._idle_timeout:g} s (idle_timeout)")
@@ -188,7 +197,7 @@ class TcpReceiver:
         began = self._heard = self._loop.time()
         while self._loop.time() < min(began + SETTLE_SECONDS, self._heard + QUIET_SECONDS):
             await asyncio.sleep(QUIET_SECONDS / 5)
-        self._loop.remove_reader(self._sock)
+        self._refuse()
         await self._hang_up()
         await self._none_waits.wait()
 
