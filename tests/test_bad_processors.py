@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 import re
 import resource
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,11 +82,51 @@ def test_a_call_that_ends_its_process_costs_its_line(fault: Callable[[], None]) 
     assert run.errors["message"].tolist() == ["processor 'middle' ended the process that ran it"]
 
 
-def test_many_bad_lines_in_several_processes() -> None:
-    hang = bad_at(faults.loop, 0, 12, 39, timeout=TIMEOUT)
-    assert_costs(hang.run(LINES, workers=2, trace="all"), "timeout", 0, 12, 39)
-    end = bad_at(faults.leave, 0, 12, 39, timeout=TIMEOUT)
-    assert_costs(end.run(LINES, workers=2, trace="all"), "worker_died", 0, 12, 39)
+KINDS = ["well"] * 20 + ["none", "two", "raise", "later"]
+
+
+def test_all_that_a_processor_can_do_at_once() -> None:
+    """In several processes, lines of all kinds among each other: as if each was alone."""
+    chance = random.Random(1)
+    kinds = [chance.choice(KINDS) for _ in range(200)]
+    for n in chance.sample(range(200), 4):
+        kinds[n] = chance.choice(["hang", "end"])
+
+    def first(line: str) -> Any:
+        number, kind = line.split()
+        if kind == "none":
+            return None
+        return [line, f"{number} well again"] if kind == "two" else line
+
+    def second(line: str) -> str:
+        kind = line.split()[1]
+        if kind == "hang":
+            faults.loop()
+        if kind == "end":
+            faults.leave()
+        if kind == "raise":
+            raise ValueError(line)
+        if kind == "later":
+            time.sleep(0.01)
+        return line.upper()
+
+    pipeline = Pipeline("p").add("first", first, to="second").add("second", second, timeout=TIMEOUT)
+    run = pipeline.run([f"{n} {kind}" for n, kind in enumerate(kinds)], workers=2)
+    assert run.state == "finished"
+    expected = []
+    for n, kind in enumerate(kinds):
+        if kind in ("well", "later", "two"):
+            expected.append([n, f"{n} {kind}".upper()])
+        if kind == "two":
+            expected.append([n, f"{n} WELL AGAIN"])
+    assert run.output.values.tolist() == expected
+    fails = {"hang": "timeout", "end": "worker_died", "raise": "processing"}
+    failed = [[n, "second", fails[kind]] for n, kind in enumerate(kinds) if kind in fails]
+    assert run.errors[["line_no", "processor", "kind"]].values.tolist() == failed
+    counts = run.ledger
+    assert (counts["received"], counts["forked"]) == (200, kinds.count("two"))
+    assert (counts["emitted"], counts["dead_lettered"]) == (len(expected), len(failed))
+    assert (counts["filtered"], counts["in_flight"]) == (kinds.count("none"), 0)
 
 
 def test_memory_that_runs_out_costs_its_line() -> None:
@@ -236,6 +279,20 @@ def test_a_process_that_somebody_else_ends_costs_no_line(tmp_path: Path) -> None
 
     run = bad_at(killed, 17).run(LINES, isolation="process", trace="all")
     assert_costs(run, "")
+
+
+def test_a_process_that_ends_while_it_waits_costs_no_line() -> None:
+    def lines() -> Iterator[str]:
+        yield "before"
+        until(lambda: bool(taken))
+        for pid in faults.children():
+            os.kill(pid, signal.SIGKILL)
+        yield "after"
+
+    taken: list[str] = []
+    run = Pipeline("p").add("it", lambda line: line).run(lines(), output=taken.append, isolation="process")
+    assert run.state == "finished" and not len(run.errors)
+    assert taken == ["before", "after"]
 
 
 def test_a_process_that_somebody_else_stops_costs_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
