@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from streamlab import Pipeline, Retry, RunError
+from streamlab import Pipeline, Retry, Run, RunError
 from streamlab.batch import Chunk
 from streamlab.engine import Engine
 from streamlab.notices import Notice
@@ -103,6 +104,30 @@ def line_of(function: Callable[..., Any], offset: int) -> str:
 
 
 LINES = ["a", "b", "hang", "c"]
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_a_run_says_what_it_hangs_on(isolation: Any, tmp_path: Path) -> None:
+    """While it does, and that it went on."""
+    go_on = tmp_path / "go on"
+
+    def slow(line: str) -> str:
+        while line == "line 17" and not go_on.exists():
+            time.sleep(0.01)
+        return line
+
+    lines = [f"line {n}" for n in range(100)]
+    live = Pipeline("logs").add("slow", slow).start(lines, isolation=isolation, watchdog=SECONDS)
+    until(lambda: "processor 'slow', line 17: has been running for" in said(live))
+    assert live.notices["kind"].tolist()[-1] == "hanging" and live.notices["where"].tolist()[-1] == "slow"
+    go_on.touch()
+    assert live.wait(30).state == "finished"
+    assert "pipeline 'logs', processor 'slow', line 17: went on after" in said(live)
+    assert live.ledger["emitted"] == 100
+
+
+def said(run: Run) -> str:
+    return "\n".join(run.notices["message"].tolist())
 
 
 @pytest.mark.parametrize("observe", [True, False], ids=["walk", "loop"])
@@ -273,28 +298,3 @@ def test_what_held_the_interpreter_is_told_when_it_lets_go() -> None:
         message = it.told[0].message
         assert re.search("processor 'holds', line 102: has been running for .* at " + line_of(holds, 2), message)
         assert message.endswith('it let nothing else in this program run, which isolation="process" would')
-
-
-def test_a_run_says_what_it_hangs_on() -> None:
-    go = threading.Event()
-
-    def warn(line: str) -> str:
-        if line == "stuck":
-            go.wait(30)
-        return line
-
-    pipeline = Pipeline("logs").add("start", str, to="warn").add("warn", warn)
-    live = pipeline.start(["fine", "stuck", "fine"], watchdog=0.2)
-    until(lambda: len(live.notices) > 0)
-    [notice] = live.notices.to_dict("records")
-    assert (notice["kind"], notice["where"]) == ("hanging", "warn")
-    assert re.search(r"pipeline 'logs', processor 'warn', line 1: has been running for .*test_watchdog\.py", notice["message"])
-    go.set()
-    live.wait(20)
-    assert "went on" in live.notices["message"].iloc[-1]
-
-
-@pytest.mark.parametrize("wrong", [0, -1, "soon"])
-def test_a_watch_needs_a_time(wrong: Any) -> None:
-    with pytest.raises(RunError, match="watchdog="):
-        Pipeline("logs").add("start", str).run(["a"], watchdog=wrong)
