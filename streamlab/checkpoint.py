@@ -58,6 +58,8 @@ class Checkpoint:
 
     def __init__(self, folder: str | os.PathLike[str], *, interval: float = 1.0) -> None:
         self.folder = os.path.expanduser(os.fspath(folder))
+        if not self.folder:
+            raise CheckpointError("checkpoint='' is no folder: give one, which is made if it is not there")
         self.interval = interval
         self.facts: dict[str, str | None] = {}
         try:

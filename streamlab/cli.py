@@ -220,6 +220,8 @@ def run(
         raise click.UsageError("standard output is closed: give --output FILE")
     if export_traces is not None:
         _check_export(export_traces)
+    if follow and not source:
+        raise click.UsageError("--follow needs a SOURCE: a file, a glob or a folder")
     lines = _source(source)
     job = Job(
         source=lines,

@@ -197,3 +197,8 @@ def test_a_full_disk_is_waited_for(folder: Path) -> None:
     program.send_signal(signal.SIGTERM)
     _, said = program.communicate(timeout=30)
     assert program.returncode == 1 and "No space left on device" in said
+
+
+def test_there_must_be_something_to_follow(folder: Path) -> None:
+    done = streamlab_("--follow", "--no-dashboard", cwd=folder)
+    assert done.returncode == 2 and "--follow needs a SOURCE" in done.stderr

@@ -129,9 +129,13 @@ def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: boo
 def _followed(source: object, max_line_bytes: int) -> Source:
     from streamlab.sources.follow import FollowSource
 
-    paths = [source] if isinstance(source, (str, os.PathLike)) else source
-    if not isinstance(paths, (list, tuple)) or not paths or not all(isinstance(p, (str, os.PathLike)) for p in paths):
-        raise SourceError(f"follow=True is for files, globs and folders, and {_kind(source)} is none of them")
+    paths: list[Any] = [source]
+    if isinstance(source, (list, tuple)) and source and all(isinstance(item, PurePath) for item in source):
+        paths = list(source)
+    elif not isinstance(source, (str, os.PathLike)):
+        raise SourceError(
+            f"follow=True is for files, globs and folders, and {_kind(source)} is none: pass a path, or a list of Path"
+        )
     if "-" in paths:
         raise SourceError("standard input cannot be followed: it is read as it comes anyway; leave follow out")
     return FollowSource(paths, max_line_bytes=max_line_bytes)
