@@ -39,6 +39,28 @@ def find_files(where: str | os.PathLike[str]) -> list[str]:
     return files
 
 
+def files_now(where: str) -> list[str]:
+    """Return the files that a path, glob or folder names by now, perhaps none, in natural order; see `find_files`.
+
+    Raises:
+        OSError: it cannot be known.
+    """
+    try:
+        mode = os.stat(where).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return _matching(where) if glob.has_magic(where) else []
+    if not stat.S_ISDIR(mode):
+        return [where] if stat.S_ISREG(mode) else []
+    with os.scandir(where) as entries:
+        names = [entry.path for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+    return sorted(names, key=natural)
+
+
+def is_pattern(where: str) -> bool:
+    """Tell whether a path that does not exist is a glob."""
+    return glob.has_magic(where) and not os.path.lexists(where)
+
+
 def natural(path: str) -> list[tuple[int, str]]:
     """Return a key that sorts numbers in names by their value.
 

@@ -67,7 +67,7 @@ class LineReader:
     def _fed(self, block: bytes) -> Chunk:
         chunk = self._splitter.feed(block)
         if self._within is not None and chunk.lines:
-            chunk.places = Places(self._within, _Starts(self._begun, self._at, block))
+            chunk.places = Places(self._within, Starts(self._begun, self._at, block))
             self._begun = self._at + block.rfind(b"\n") + 1
         self._at += len(block)
         return chunk
@@ -80,8 +80,17 @@ class LineReader:
         return chunk
 
 
-class _Starts(Sequence[int]):
-    """Where the lines of a block begin, and where the one after it does; looked for when somebody asks."""
+class Starts(Sequence[int]):
+    """Where the lines of a block begin, and where the one after it does; looked for when somebody asks.
+
+    Args:
+        first: where the first line begins, perhaps before the block.
+        at: the place of the block.
+        block: the bytes.
+
+    >>> list(Starts(7, 10, b"ree\\nfour\\nfi"))
+    [7, 14, 19]
+    """
 
     def __init__(self, first: int, at: int, block: bytes) -> None:
         self._first = first

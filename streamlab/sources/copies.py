@@ -1,0 +1,255 @@
+"""Which files are copies, plain or packed, of what was read elsewhere: nothing is read twice, and no rest is lost."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+from streamlab.errors import SourceError
+from streamlab.identity import HEAD
+from streamlab.sources.archives import Inspection
+from streamlab.sources.compressed import extension
+from streamlab.sources.generations import TAIL, Generation, Mark, key_of
+from streamlab.sources.register import Register
+from streamlab.sources.rotation import is_rotated
+
+
+class Copies:
+    """Knows copies of generations: of one that was cut off, the copy has what was not read.
+
+    Args:
+        register: the generations.
+        grace: seconds after which a file that has not changed is what it seems to be.
+    """
+
+    def __init__(self, register: Register, grace: float) -> None:
+        self._register = register
+        self._grace = grace
+        self._inspections: dict[Generation, Inspection] = {}
+
+    def cut(self, generation: Generation, now: float) -> None:
+        """Take note that the file of a generation holds something else now, and look for its content elsewhere."""
+        generation.cut = True
+        self.lose(generation, now)
+
+    def lose(self, generation: Generation, now: float) -> None:
+        """Take note that a generation is not in its file any more, and look for its content elsewhere."""
+        nothing_left = generation.at >= generation.size and not (generation.cut or generation.restored)
+        self._register.take_out(generation)
+        generation.left = now if generation.left is None else generation.left
+        if generation.over or nothing_left or not generation.size:
+            generation.sealed = True
+        else:
+            self._find(generation, now)
+
+    def check(self, generation: Generation, now: float) -> bool:
+        """Tell whether a generation is in its file, opened; if not, look for its content elsewhere.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        found = generation.over or generation.key is None or self._register.open(generation)
+        if found and generation.descriptor is not None and not generation.packed:
+            found = True if generation.holds(generation.descriptor) else None
+        if found:
+            return True
+        self._register.again = True
+        if found is None:
+            self.cut(generation, now)
+        else:
+            self.lose(generation, now)
+        return False
+
+    def is_lost(self, generation: Generation) -> bool:
+        """Tell whether what was not read of a generation without a file is nowhere to be found; say so."""
+        if any(other.packed and not other.checked and not other.over for other in self._beside(generation)):
+            return False
+        lost = max(generation.size - generation.at, 0)
+        what = f"{lost:,} bytes were lost" if lost else "whether more was written to it cannot be known"
+        if generation.cut:
+            how = "was cut off or replaced"
+            what += ", and there is no copy of it"
+        else:
+            how = "was removed"
+        message = f"{generation.name} {how} after {generation.at:,} bytes were read of it; {what}"
+        self._register.say("truncated" if generation.cut else "vanished", generation.name, message, lost)
+        generation.sealed, generation.length, generation.size = True, generation.at, generation.at
+        return True
+
+    # Copies in plain files
+
+    def is_held(self, generation: Generation, now: float) -> bool:
+        """Tell whether a new file may be a copy that is being made of another one, before that is cut off."""
+        descriptor = generation.descriptor
+        if descriptor is None or not generation.length:
+            return not generation.length
+        head = os.pread(descriptor, HEAD, 0)
+        held = False
+        for other in self._beside(generation):
+            if other.left is not None or other.packed or other.over or other.key is None or not other.begins_like(head):
+                continue
+            self._register.touch(generation)  # so that it is not closed for another one
+            if not self.check(other, now):
+                if generation.key is None:  # it was the copy
+                    return True
+            elif other.descriptor is not None and _begins(descriptor, generation.length, other.descriptor):
+                other.mark(Mark.of(os.pread(descriptor, TAIL, max(generation.length - TAIL, 0)), generation.length))
+                held = True
+        if held and now - generation.grew < self._grace:
+            return True
+        generation.checked = True
+        return False
+
+    def _find(self, generation: Generation, now: float) -> None:
+        """Look for a copy of a generation, in the files beside it that are not known to be something else."""
+        best, size, where = -1, -1, ""
+        for path in self._candidates(generation):
+            descriptor = -1
+            try:
+                with self._register.reading(path):
+                    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    length = os.fstat(descriptor).st_size
+                    if length > size and self._is_copy(generation, descriptor, path):
+                        best, descriptor = descriptor, best
+                        size, where = length, path
+            finally:
+                if descriptor >= 0:
+                    os.close(descriptor)
+        if best >= 0:
+            self._adopt(generation, size, best, where)
+
+    def _candidates(self, generation: Generation) -> Iterator[str]:
+        try:
+            names = os.listdir(generation.folder)
+        except OSError:  # it has gone
+            return
+        for path in (os.path.join(generation.folder, name) for name in names):
+            if not extension(path) and os.path.isfile(path):
+                yield path
+
+    def _is_copy(self, generation: Generation, descriptor: int, path: str) -> bool:
+        status = os.fstat(descriptor)
+        known = self._register.of(key_of(status))
+        if known is not None and (known.checked or known.at) and self._register.is_in(known, path, status):
+            return False
+        base = os.path.basename(os.path.realpath(generation.name))
+        sure = 2 * HEAD <= generation.at <= status.st_size
+        return (sure or is_rotated(os.path.basename(path), base)) and generation.is_in(descriptor)
+
+    def _adopt(self, generation: Generation, size: int, descriptor: int, path: str) -> None:
+        """Take note that a copy, of so many bytes, is where the content of a generation is."""
+        before = self._register.of(key_of(os.fstat(descriptor)))
+        if before is not None and (before.packed or not before.at):
+            self._register.drop(before)
+        elif before is not None:  # it was written over
+            self.cut(before, generation.grew)
+        if generation.cut and not generation.over:
+            self._say_cut(generation, max(generation.size - max(size, generation.at), 0), path)
+        generation.size = size
+        if size > generation.at:
+            self._register.put(generation, descriptor, path)
+            generation.sealed = not generation.packed  # the end of a packed one has to be found first
+            self._register.revive(generation)
+        else:
+            if not extension(path):
+                generation.mark(Mark.of(os.pread(descriptor, TAIL, max(size - TAIL, 0))[:size], size))
+            self._register.point(generation, os.fstat(descriptor), path)
+            os.close(descriptor)
+            generation.length = generation.size = generation.at
+            generation.sealed = True
+
+    def _say_cut(self, generation: Generation, lost: int, path: str) -> None:
+        but = f", but {lost:,} bytes are missing there" if lost else ""
+        message = (
+            f"{generation.name} was cut off after {generation.at:,} bytes were read of it; the rest is read from its copy"
+            f" {path}{but}; whether more was written in between cannot be known"
+        )
+        self._register.say("truncated", generation.name, message, lost)
+
+    def _beside(self, generation: Generation) -> list[Generation]:
+        return [other for other in self._register if other is not generation and other.folder == generation.folder]
+
+    # Archives
+
+    def inspect(self, generation: Generation, now: float) -> bool:
+        """Look at a packed file, a block at a time; tell whether there is more to look at right now.
+
+        When it is known what it is, it is checked: the content of a generation that has lost its file is read on in there,
+        one of which everything was read is left out, and anything else is to be read whole.
+        """
+        with self._register.reading(generation.path):
+            if self._register.open(generation) is not True:  # it is gone
+                self._end_inspection(generation)
+                self._register.take_out(generation)
+                self._register.finish(generation)
+                return True
+            if not self._is_settled(generation, now):
+                self._end_inspection(generation)
+                return False
+            inspection = self._inspections.get(generation) or self._inspection(generation)
+            try:
+                if not inspection.step():
+                    return True
+            except SourceError as error:
+                self._end_inspection(generation)
+                generation.checked = True
+                self._register.finish(generation)
+                why = error.__cause__ or error
+                raise SourceError(f"{why}. It is looked at again when it changes") from error
+            self._end_inspection(generation)
+            self._conclude(generation, inspection)
+        return True
+
+    def close(self) -> None:
+        """Leave off looking at archives."""
+        for generation in list(self._inspections):
+            self._end_inspection(generation)
+
+    def _end_inspection(self, generation: Generation) -> None:
+        inspection = self._inspections.pop(generation, None)
+        if inspection is not None:
+            inspection.close()
+
+    def _is_settled(self, generation: Generation, now: float) -> bool:
+        """Tell whether a packed file has not changed for a while."""
+        assert generation.descriptor is not None
+        status = os.fstat(generation.descriptor)
+        if generation.note(status):
+            generation.grew = now
+        return now - generation.grew >= self._grace or time.time() - status.st_ctime >= self._grace
+
+    def _inspection(self, generation: Generation) -> Inspection:
+        assert generation.descriptor is not None
+        suspects = [other for other in self._beside(generation) if self._may_be_packed(other)]
+        inspection = self._inspections[generation] = Inspection(generation.descriptor, generation.path, suspects)
+        return inspection
+
+    def _may_be_packed(self, other: Generation) -> bool:
+        if other.packed or not (other.left is not None or other.over or other.key is None):
+            return False
+        if other.over and other.key is not None and self._register.find(other) is None:
+            self._register.take_out(other)
+        return True
+
+    def _conclude(self, archive: Generation, inspection: Inspection) -> None:
+        """Take note of what a packed file holds."""
+        assert archive.descriptor is not None
+        archive.checked = True
+        original = inspection.found()
+        if original is None and archive.foreign:
+            self._register.leave_out(archive)
+        elif original is None:
+            os.lseek(archive.descriptor, 0, os.SEEK_SET)
+        elif original.key is None:
+            self._adopt(original, inspection.length, os.dup(archive.descriptor), archive.path)
+        else:  # it is, or was, read where it is
+            self._register.leave_out(archive)
+
+
+def _begins(descriptor: int, length: int, other: int) -> bool:
+    """Tell whether the content of an open file is a beginning of that of another one."""
+    begin = max(length - TAIL, 0)
+    return os.fstat(other).st_size >= length and os.pread(other, TAIL, begin)[: length - begin] == os.pread(
+        descriptor, TAIL, begin
+    )

@@ -1,0 +1,266 @@
+"""Which generation is in which file: opened, closed for a while, found again, given another file, forgotten, saved."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from streamlab.errors import SourceError
+from streamlab.notices import Notice
+from streamlab.sources.compressed import extension
+from streamlab.sources.generations import Generation, Key, key_of, stamp_of
+from streamlab.sources.lines import LineSplitter
+
+#: Seconds after which a generation is forgotten whose file is gone, and how many are kept that were read to their end.
+REMEMBERED, KEPT = 60.0, 4096
+
+
+class Register:
+    """Keeps the generations, by the key of their file.
+
+    Args:
+        new_splitter: makes what makes lines.
+        notices: takes what is to be said.
+        open_files: how many files are open at a time, about.
+
+    Attributes:
+        opened: the generations whose file is open, least recently used first.
+        revived: those that were over, and have more to read.
+        again: whether names are to be looked at again at once, as something has moved.
+    """
+
+    def __init__(self, new_splitter: Callable[[], LineSplitter], notices: deque[Notice], open_files: int) -> None:
+        self.opened: dict[Generation, None] = {}
+        self.revived: deque[Generation] = deque()
+        self.again = False
+        self._new_splitter = new_splitter
+        self._notices = notices
+        self._open_files = max(open_files, 4)
+        self._all: dict[Generation, None] = {}
+        self._by_key: dict[Key, Generation] = {}
+        self._gone: dict[Generation, float] = {}  # since when there is no file, of those that are over
+        self._unreadable: set[str] = set()
+
+    def __iter__(self) -> Iterator[Generation]:
+        """Yield all of them, in the order found: of a name, oldest first."""
+        return iter(list(self._all))
+
+    def __contains__(self, generation: Generation) -> bool:
+        """Tell whether a generation is known."""
+        return generation in self._all
+
+    def say(self, kind: str, where: str, message: str, lost_bytes: int = 0) -> None:
+        """Say what happened."""
+        self._notices.append(Notice(kind, where, message, lost_bytes=lost_bytes))
+
+    @contextmanager
+    def reading(self, path: str) -> Iterator[None]:
+        """Pass over errors, say so once of each path, until it works; a file that has gone meanwhile is no error."""
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (OSError, SourceError) as error:
+            self.complain(path, error)
+        else:
+            self._unreadable.discard(path)
+
+    def complain(self, path: str, error: OSError | SourceError) -> None:
+        """Say that a path cannot be read, if that was not said."""
+        if path not in self._unreadable:
+            self._unreadable.add(path)
+            why = f"{error.strerror or error}; it is tried again" if isinstance(error, OSError) else str(error)
+            self.say("unreadable", path, f"{path} cannot be read: {why}")
+
+    # Generations and files
+
+    def of(self, key: Key) -> Generation | None:
+        """Return the generation that is in a file, if one is known to be."""
+        return self._by_key.get(key)
+
+    def create(self, name: str, path: str, descriptor: int, now: float) -> Generation:
+        """Return a new generation, in an open file."""
+        generation = Generation(name, path, self._new_splitter())
+        self._all[generation] = None
+        generation.grew = now
+        self.put(generation, descriptor, path)
+        return generation
+
+    def put_last(self, generation: Generation) -> None:
+        """Take note that a generation is younger than all others of its name."""
+        del self._all[generation]
+        self._all[generation] = None
+
+    def put(self, generation: Generation, descriptor: int, path: str) -> None:
+        """Take note that a generation is in an open file, and in no other."""
+        self.take_out(generation)
+        generation.attach(descriptor, path)
+        self._enter(generation)
+        self.touch(generation)
+        self._close_some(generation)
+
+    def point(self, generation: Generation, status: os.stat_result, path: str) -> None:
+        """Take note that a generation is in a file of which nothing is to be read."""
+        self.take_out(generation)
+        generation.point(status, path)
+        self._enter(generation)
+
+    def take_out(self, generation: Generation) -> None:
+        """Take note that a generation is not in its file, or that its file is gone."""
+        self.close(generation)
+        if generation.key is not None and self._by_key.get(generation.key) is generation:
+            del self._by_key[generation.key]
+        generation.key = None
+
+    def drop(self, generation: Generation) -> None:
+        """Forget a generation."""
+        self.take_out(generation)
+        self._all.pop(generation, None)
+        self._gone.pop(generation, None)
+
+    def finish(self, generation: Generation) -> None:
+        """Take note that all of a generation was read, and nothing more is expected."""
+        generation.over = True
+        self.close(generation)
+
+    def leave_out(self, generation: Generation) -> None:
+        """Take note that nothing is to be read of what is in the file of a generation."""
+        generation.leave_out()
+        self.finish(generation)
+
+    def revive(self, generation: Generation) -> None:
+        """Take note that there is more to read of a generation that may have been over."""
+        if generation.over:
+            generation.over = False
+            self.revived.append(generation)
+
+    def touch(self, generation: Generation) -> None:
+        """Take note that an open file is in use."""
+        self.opened.pop(generation, None)
+        self.opened[generation] = None
+
+    def close(self, generation: Generation) -> None:
+        """Close the file of a generation, if it is open."""
+        generation.detach()
+        self.opened.pop(generation, None)
+
+    def open(self, generation: Generation) -> bool | None:
+        """Open the file of a generation; tell whether it was found, and ``None`` if another content is in it.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        if generation.descriptor is not None:
+            return True
+        path = self.find(generation)
+        if path is None:
+            return False
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        status = os.fstat(descriptor)
+        if key_of(status) != generation.key or not self._is_in(generation, path, descriptor):
+            os.close(descriptor)
+            return None
+        self.put(generation, descriptor, path)
+        return True
+
+    def find(self, generation: Generation, *, afresh: bool = True) -> str | None:
+        """Return by which path the file of a generation is reached; ``None`` if it is gone.
+
+        It is looked for where it was last, and then, if it is to be looked for ``afresh``, in the whole folder.
+        """
+        if generation.key is None:
+            return None
+        if _is_at(generation.path, generation.key):
+            return generation.path
+        paths = _with_inode(os.path.dirname(generation.path), generation.key[1]) if afresh else ()
+        return next((path for path in paths if _is_at(path, generation.key)), None)
+
+    def is_in(self, generation: Generation, path: str, status: os.stat_result) -> bool:
+        """Tell whether a generation is still in its file, which is at a path now.
+
+        Raises:
+            OSError: it cannot be known.
+        """
+        if stamp_of(status) == generation.stamp and (
+            generation.descriptor is None or generation.modified == status.st_mtime_ns
+        ):
+            return generation.packed == bool(extension(path))
+        if generation.descriptor is not None:
+            return self._is_in(generation, path, generation.descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return key_of(os.fstat(descriptor)) != generation.key or self._is_in(generation, path, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _is_in(self, generation: Generation, path: str, descriptor: int) -> bool:
+        if generation.packed != bool(extension(path)):
+            return False
+        if generation.packed:
+            return not generation.checked or stamp_of(os.fstat(descriptor)) == generation.stamp
+        # Of an empty file there is nothing to know it by: another one may have got its inode.
+        there = generation.descriptor is not None or path == generation.path or generation.is_known
+        return there and generation.holds(descriptor)
+
+    def _enter(self, generation: Generation) -> None:
+        if generation.key is not None:
+            other = self._by_key.get(generation.key)
+            if other is not None and other is not generation:
+                other.key = None
+            self._by_key[generation.key] = generation
+
+    def _close_some(self, keep: Generation) -> None:
+        """Keep the number of open files in bounds: those that are not in use go first, those that may be lost last."""
+        if len(self.opened) <= self._open_files:
+            return
+        idle = [generation for generation in self.opened if generation.left is None and generation is not keep]
+        unused = next((generation for generation in idle if not generation.unread), None)
+        if idle:
+            self.close(unused or idle[0])
+
+    # Forgetting and saving
+
+    def forget(self, now: float) -> None:
+        """Forget generations that are over, and whose file is gone for a while; not while an archive may hold them."""
+        busy = any(generation.packed and not generation.checked for generation in self._all)
+        over = [generation for generation in self._all if generation.over]
+        for generation in over:
+            if self.find(generation, afresh=generation not in self._gone) is not None:
+                self._gone.pop(generation, None)
+            elif (
+                now - self._gone.setdefault(generation, now) > REMEMBERED
+                and not busy
+                and generation.passed.offset >= generation.at
+            ):
+                self.drop(generation)
+        for generation in over[: max(len(over) - KEPT, 0)]:
+            self.drop(generation)
+
+    def saved(self) -> list[dict[str, Any]]:
+        """Return the generations as plain data."""
+        return [generation.saved() for generation in self._all]
+
+    def restore(self, saved: list[dict[str, Any]]) -> None:
+        """Take in what was `saved`."""
+        for entry in saved:
+            generation = Generation.restored_from(entry, self._new_splitter())
+            self._all[generation] = None
+            self._enter(generation)
+
+
+def _is_at(path: str, key: Key) -> bool:
+    try:
+        return key_of(os.stat(path)) == key
+    except OSError:  # it is not there any more
+        return False
+
+
+def _with_inode(folder: str, inode: int) -> list[str]:
+    try:
+        with os.scandir(folder or os.curdir) as entries:
+            return [os.path.join(folder, entry.name) for entry in entries if entry.inode() == inode]
+    except OSError:  # the folder has gone
+        return []

@@ -1,0 +1,167 @@
+"""What goes wrong with files that are followed: writers that rotate, as often and as fast as is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamlab.sources.follow import FollowSource
+from tests.waiting import until
+
+#: Writes lines ``0, 1, 2 ...`` and rotates by renaming; each line is written in two parts, so that it can be torn.
+_ROTATING = """
+import os, sys, time
+folder, rotations, lines, rate, keep = sys.argv[1], *map(int, sys.argv[2:])
+path = os.path.join(folder, "app.log")
+number = 0
+start = time.monotonic()
+for rotation in range(rotations + 1):
+    file = open(path, "ab", buffering=0)
+    for _ in range(lines):
+        line = b"%d " % number + b"x" * (number % 97) + b"\\n"
+        if number % 10 == 0:
+            file.write(line[:5])
+            file.write(line[5:])
+        else:
+            file.write(line)
+        number += 1
+        ahead = number / rate - (time.monotonic() - start)
+        if ahead > 0.002:
+            time.sleep(ahead)
+    if rotation == rotations:
+        break
+    for index in reversed(range(1, keep)):
+        if os.path.exists(f"{path}.{index}"):
+            os.rename(f"{path}.{index}", f"{path}.{index + 1}")
+    os.rename(path, f"{path}.1")
+    file.write(b"%d late\\n" % number)  # the writer has not noticed yet
+    number += 1
+print(number)
+"""
+
+
+@dataclass
+class Following:
+    """A source that is read by a thread.
+
+    Attributes:
+        source: what is read.
+        lines: the lines so far.
+        sources: where each came from.
+    """
+
+    source: FollowSource
+    lines: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    error: BaseException | None = None
+
+    def read(self) -> None:
+        try:
+            while (chunk := self.source.read(5_000)).lines:
+                assert chunk.places is not None
+                self.lines += chunk.lines
+                self.sources += [chunk.source] * len(chunk.lines)
+                self.source.passed(chunk.places, len(chunk.lines))
+        except BaseException as error:
+            self.error = error
+
+    def wait_for(self, count: int, seconds: float = 60.0) -> None:
+        until(lambda: len(self.lines) >= count or self.error is not None, seconds)
+        assert self.error is None
+
+
+@contextmanager
+def following(source: FollowSource) -> Iterator[Following]:
+    """Read a source in a thread, and close it in the end."""
+    reading = Following(source)
+    thread = threading.Thread(target=reading.read)
+    thread.start()
+    try:
+        yield reading
+    finally:
+        source.close()
+        thread.join(10)
+    assert not thread.is_alive()
+    assert reading.error is None
+
+
+@dataclass
+class Outcome:
+    """What came of lines that were numbered from 0 on.
+
+    Attributes:
+        written: how many were written.
+        lost: how many of them did not come.
+        doubled: how many came more than once.
+        torn: lines that came and were never written so.
+        disordered: how many came after a later one.
+    """
+
+    written: int
+    lost: int
+    doubled: int
+    torn: int
+    disordered: int
+
+
+def outcome(lines: list[str], written: int) -> Outcome:
+    """Compare lines with what was written."""
+    seen: dict[int, int] = {}
+    torn = disordered = 0
+    last = -1
+    for line in lines:
+        number, _, rest = line.partition(" ")
+        if not number.isdecimal() or rest not in ("late", "x" * (int(number) % 97)):
+            torn += 1
+            continue
+        seen[int(number)] = seen.get(int(number), 0) + 1
+        disordered += int(number) < last
+        last = int(number)
+    doubled = sum(count - 1 for count in seen.values())
+    return Outcome(written, written - len(seen), doubled, torn, disordered)
+
+
+def rotations(
+    folder: Path, count: int, rate: int, *, lines: int = 100, keep: int = 20, where: str = "app.log", **options: float
+) -> Outcome:
+    """Follow a file that another process writes, and rotates by renaming so many times.
+
+    Args:
+        folder: where, empty.
+        count: rotations.
+        rate: lines a second.
+        lines: in each generation.
+        keep: how many rotated files are kept.
+        where: what is followed in the folder.
+        options: of `FollowSource`.
+    """
+    with following(FollowSource([folder / where], **options)) as reading:  # type: ignore[arg-type]
+        arguments = [str(folder), str(count), str(lines), str(rate), str(keep)]
+        writer = subprocess.run([sys.executable, "-c", _ROTATING, *arguments], check=True, capture_output=True, text=True)
+        written = int(writer.stdout)
+        wait_until_quiet(reading, written)
+    return outcome(reading.lines, written)
+
+
+def wait_until_quiet(reading: Following, expected: int, quiet: float = 0.5) -> None:
+    """Wait until the lines are there, or none has come for a while; then a moment for surplus ones."""
+    last, since = -1, time.monotonic()
+    while len(reading.lines) < expected and time.monotonic() - since < 20:
+        if len(reading.lines) != last:
+            last, since = len(reading.lines), time.monotonic()
+        time.sleep(0.01)
+    time.sleep(quiet)
+
+
+def while_doing(work: Callable[[threading.Event], None]) -> tuple[threading.Thread, threading.Event]:
+    """Start a thread that works until its event is set."""
+    stop = threading.Event()
+    thread = threading.Thread(target=work, args=(stop,))
+    thread.start()
+    return thread, stop
