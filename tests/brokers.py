@@ -156,11 +156,12 @@ class Running:
         self.lines: list[str] = []
         self.error: BaseException | None = None
         self.notices: list[str] = []
+        self.told = ""
         self._limit = limit
         self._every = every
         self._slow = slow
         self._ended = threading.Event()
-        self._threads = [threading.Thread(target=target) for target in (self._read, self._commit)]
+        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._read, self._commit)]
         for thread in self._threads:
             thread.start()
 
@@ -179,9 +180,14 @@ class Running:
         try:
             while not self._ended.wait(self._every):
                 commit(self.source)
-                self.notices += [notice.kind for notice in notices_of(self.source)]
+                self._look()
         except BaseException as error:
             self.error = error
+
+    def _look(self) -> None:
+        for notice in notices_of(self.source):
+            self.notices.append(notice.kind)
+            self.told += notice.message + "\n"
 
     def close(self) -> None:
         commit(self.source)
@@ -190,6 +196,6 @@ class Running:
         for thread in self._threads:
             thread.join(10)
             assert not thread.is_alive()
-        self.notices += [notice.kind for notice in notices_of(self.source)]
+        self._look()
         if self.error is not None:
             raise self.error

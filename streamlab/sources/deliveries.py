@@ -150,6 +150,11 @@ class Deliveries:
         with self._lock:
             return [message.token for message in self._held.values()]
 
+    def lowest(self) -> int | None:
+        """Return the lowest number of a message that is not acknowledged."""
+        with self._lock:
+            return min(self._held, default=None)
+
     def forget(self) -> None:
         """Take note that the stream is another one now: what was delivered says nothing about what will be."""
         with self._lock:

@@ -242,8 +242,10 @@ class RedisSource:
     def _make_group_again(self) -> None:
         start = self._start
         if self._highest is not None:
-            start = id_of(self._highest)
-            if not self._consumer.reaches(self._highest):
+            if self._consumer.reaches(self._highest):
+                lowest = self._deliveries.lowest()
+                start = id_of(self._highest if lowest is None else lowest - 1)
+            else:
                 self._deliveries.forget()
                 self._highest, start = None, "0"
         if self._consumer.make_group(start):

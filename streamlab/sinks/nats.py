@@ -1,0 +1,224 @@
+"""Outputs as messages of a JetStream stream of NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlab.brokers import parse, shown
+from streamlab.brokers.nats import DEFAULT_URL, Connection, Lost, servers_of, subject_of, text_of
+from streamlab.errors import Outage, SinkError
+from streamlab.notices import Notice
+from streamlab.texts import as_bytes, as_text
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.js import JetStreamContext
+
+#: Messages that may be on their way without having been acknowledged.
+UNDER_WAY = 1000
+#: What a message has before its payload, besides its id.
+HEADER = len("NATS/1.0\r\nNats-Msg-Id: \r\n\r\n")
+#: What JetStream says to a message that is larger than its stream takes; to one that the stream has no room for now.
+TOO_LARGE, NO_ROOM = 10054, 10077
+
+#: Positions of outputs, with the reason why they were refused.
+Refused = list[tuple[int, BaseException]]
+
+
+class NatsSink:
+    """Publishes a message for each output: text as it is, a dict as compact JSON, other values by ``str``.
+
+    A batch is written when JetStream has acknowledged all of it.
+
+    **At least once, and mostly once.** Each message has an id (``Nats-Msg-Id``): the session, its number in it, and a digest
+    of the payload. When a batch is written again after an interruption, or by a run that goes on from a checkpoint, the
+    same outputs have the same ids, and JetStream drops what it has already, within the ``duplicate_window`` of the stream
+    (2 minutes, if nothing else was said). Outputs that come in another order than before the crash, or later than that, are
+    written twice; none is lost.
+
+    A message that is too large for the server or the stream is refused. A server that is away, and a stream that is full
+    and takes nothing new, is an `Outage`.
+
+    Args:
+        subject: what to publish to; a stream must have it.
+        url: of the server: ``nats://user:password@host:4222``, ``tls://`` for TLS; of several servers, by commas.
+        timeout: seconds after which a server that does not answer is taken to be away.
+        options: more arguments of ``nats.connect``, such as ``user_credentials``, ``tls``, ``token``.
+
+    Attributes:
+        notices: what happened to the connection.
+
+    Raises:
+        SinkError: the server cannot be reached, or no stream has the subject.
+    """
+
+    def __init__(self, subject: str, *, url: str = DEFAULT_URL, timeout: float = 5.0, **options: Any) -> None:
+        if not re.fullmatch(r"[^\s.*>]+(\.[^\s.*>]+)*", subject):
+            raise SinkError(f"{subject!r} is no subject to publish to: it is words with dots between them, without * and >")
+        self.name = f"{shown(servers_of(url, SinkError)[0])}/{subject}"
+        self.notices: deque[Notice] = deque()
+        self._subject = subject
+        self._timeout = timeout
+        self._session = uuid.uuid4().hex[:16]
+        self._count = 0
+        self._known = False  # whether there was a stream
+        self._connection = Connection(
+            url,
+            name=self.name,
+            notices=self.notices,
+            timeout=timeout,
+            error=SinkError,
+            options=options,
+            prepare=self._prepare,
+        )
+
+    @classmethod
+    def of_address(cls, address: str) -> NatsSink:
+        """Return the sink of an address: ``nats://user:password@host:4222/SUBJECT``.
+
+        Options are ``timeout``, ``user_credentials`` and ``token``.
+
+        Raises:
+            SinkError: as of the class, or the address says what cannot be.
+        """
+        known: dict[str, Any] = {"timeout": float, "user_credentials": str, "token": str}
+        parsed = parse(address, known, SinkError)
+        return cls(subject_of(parsed, SinkError, "subject"), url=parsed.server, **parsed.options)
+
+    def write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> Refused:
+        """Publish a batch; return what is too large or could not be made text.
+
+        Raises:
+            Outage: the server is away, or the stream is full; some of the batch may be there.
+            SinkError: JetStream refuses all of it, as the stream is sealed.
+        """
+        messages, refused = self._messages(values)
+        try:
+            if messages:
+                refused += self._connection.run(lambda client: self._publish(client, messages))
+        except Lost as lost:
+            raise Outage(f"{self.name} cannot be written for now: {lost}") from lost
+        self._count += len(values)
+        return sorted(refused, key=lambda refusal: refusal[0])
+
+    def begin(self) -> None:
+        """Begin after what is there."""
+
+    def mark(self) -> Any:
+        """Return by what the ids of the next messages are made."""
+        return {"session": self._session, "count": self._count}
+
+    def sync(self) -> None:
+        """Do nothing: what JetStream has acknowledged it has stored."""
+
+    def resume(self, mark: Any) -> None:
+        """Go on with the ids of an earlier sink, so that JetStream drops what that has written after the `mark`."""
+        self._session, self._count = mark["session"], mark["count"]
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
+    def _messages(self, values: Sequence[Any]) -> tuple[list[tuple[int, bytes, str]], Refused]:
+        """Return position, payload and id of each message, and what has none."""
+        messages: list[tuple[int, bytes, str]] = []
+        refused: Refused = []
+        for position, value in enumerate(values):
+            try:
+                payload = as_bytes(as_text(value))
+            except Exception as error:  # the value's own code
+                refused.append((position, error))
+            else:
+                digest = hashlib.blake2b(payload, digest_size=8).hexdigest()
+                messages.append((position, payload, f"{self._session}:{self._count + position}:{digest}"))
+        return messages, refused
+
+    async def _prepare(self, connection: Connection, client: Client) -> None:
+        """See that there is a stream, at the first connection.
+
+        Raises:
+            SinkError: there is none.
+        """
+        import nats.errors
+        from nats.js.errors import NotFoundError, ServiceUnavailableError
+
+        self._jetstream = client.jetstream(timeout=self._timeout, publish_async_max_pending=2 * UNDER_WAY)
+        if self._known:
+            return
+        try:
+            await self._jetstream.find_stream_name_by_subject(self._subject)
+        except NotFoundError:
+            raise SinkError(f"{self.name}: {_no_stream(self._subject)}") from None
+        except ServiceUnavailableError:
+            raise SinkError(f"{self.name}: the server has no JetStream; start it with nats-server -js") from None
+        except nats.errors.TimeoutError:
+            pass  # who may only publish gets no answer
+        self._known = True
+
+    async def _publish(self, client: Client, messages: list[tuple[int, bytes, str]]) -> Refused:
+        refused: Refused = []
+        largest = client.max_payload
+        for start in range(0, len(messages), UNDER_WAY):
+            sent: dict[asyncio.Future[Any], int] = {}
+            for position, payload, id in messages[start : start + UNDER_WAY]:
+                size = len(payload) + len(id) + HEADER
+                if size > largest:
+                    text = f"it has {size:,} bytes with its header, and {self.name} takes at most {largest:,} (max_payload)"
+                    refused.append((position, ValueError(text)))
+                    continue
+                sent[await self._send(self._jetstream, payload, id)] = position
+            if sent:
+                refused += await self._answers(client, sent)
+        return refused
+
+    async def _send(self, jetstream: JetStreamContext, payload: bytes, id: str) -> asyncio.Future[Any]:
+        import nats.errors
+
+        try:
+            return await jetstream.publish_async(self._subject, payload, headers={"Nats-Msg-Id": id})
+        except nats.errors.Error as problem:
+            raise Lost(text_of(problem)) from problem
+
+    async def _answers(self, client: Client, sent: dict[asyncio.Future[Any], int]) -> Refused:
+        """Wait until JetStream has answered for each message; return what it refused.
+
+        Raises:
+            Lost: for some it has not, or has no room for them now.
+            SinkError: it takes nothing any more.
+        """
+        waiting: set[asyncio.Future[Any]] = set(sent)
+        while waiting:
+            before = len(waiting)
+            _, waiting = await asyncio.wait(waiting, timeout=self._timeout)
+            if len(waiting) == before:
+                self._connection.drop(client, "no answer came to what was published")
+                raise Lost("no answer came to what was published")
+        problems = {future: problem for future in sent if (problem := future.exception()) is not None}
+        refused: Refused = []
+        for future, problem in problems.items():
+            if getattr(problem, "err_code", None) != TOO_LARGE:
+                raise self._trouble(problem)
+            refused.append((sent[future], problem))
+        return refused
+
+    def _trouble(self, problem: BaseException) -> Exception:
+        from nats.js.errors import APIError, NoStreamResponseError
+
+        if isinstance(problem, NoStreamResponseError):
+            return Lost(_no_stream(self._subject))
+        if isinstance(problem, APIError) and problem.err_code != NO_ROOM and 400 <= (problem.code or 0) < 500:
+            return SinkError(f"{self.name} cannot be written: {problem.description}")
+        return Lost(getattr(problem, "description", None) or text_of(problem))
+
+
+def _no_stream(subject: str) -> str:
+    return f"no stream has the subject {subject}; make one: nats stream add NAME --subjects={subject}"
