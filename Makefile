@@ -6,12 +6,12 @@ READY := $(VENV)/ready
 BENCH := .venv-bench
 PATHWAY := .venv-bench-pathway
 
-.PHONY: run test check browser bench soak data lowest clean
+.PHONY: run test check browser servers bench soak data lowest clean
 
 run: $(READY)  ## run the demo, with its dashboard
 	$(BIN)/python -m streamlab --trace
 
-test: $(READY) browser  ## run the tests and the examples in the docstrings
+test: $(READY) browser servers  ## run the tests and the examples in the docstrings
 	$(BIN)/python -m pytest
 
 check: $(READY)  ## style, types, layers, notebooks without outputs
@@ -25,6 +25,12 @@ browser:  # the tests of the dashboard's page want a Chromium; without one they 
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null || \
 	  echo "There is no Chromium here, and it could not be installed: the page is not tested."
+
+servers:  # the tests of brokers start servers of their own; without the programs they are skipped, and say so
+	@{ command -v redis-server && PATH="$$PATH:/usr/sbin" command -v nats-server; } >/dev/null || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server nats-server; } >/dev/null || \
+	  echo "There is no redis-server or nats-server here, and they could not be installed: brokers are not tested."
 
 bench: $(BENCH)/ready $(PATHWAY)/ready  ## measure against a plain loop and against other engines, in one run
 	$(BENCH)/bin/python -m benchmarks
