@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,22 +142,30 @@ def test_who_sends_an_endless_line_pays_alone() -> None:
     assert rejected(made) == [("x" * 100, "oversize")]
 
 
-def test_a_sender_waits_while_the_buffer_is_full_and_nothing_is_lost() -> None:
-    source, count = SyslogSource(port=0, buffer_lines=100), 300_000
-    filler = b"x" * 93
+@pytest.mark.parametrize("senders", [1, 4])
+def test_senders_wait_while_the_buffer_is_full_and_nothing_is_lost(senders: int) -> None:
+    source, count = SyslogSource(port=0, buffer_lines=1000), 300_000 // senders
+    filler = b"x" * (93 * senders)
 
-    def fill() -> None:
-        send(source, b"".join(b"<6>%06d %b\n" % (number, filler) for number in range(count)))
+    def fill(sender: int) -> None:
+        send(source, b"".join(b"<%d>%06d %b\n" % (sender, number, filler) for number in range(count)))
 
-    sender = threading.Thread(target=fill)
-    sender.start()
-    chunk = source.read(50)  # so it has begun
-    assert sender.is_alive()  # and cannot end: 30 MB are in no system's buffers
+    threads = [threading.Thread(target=fill, args=(sender,)) for sender in range(senders)]
+    for thread in threads:
+        thread.start()
+    lines: list[str] = []
+    while len(lines) < 5_000:
+        lines += source.read(50).lines
+        time.sleep(0.01)
+    assert all(thread.is_alive() for thread in threads)  # none can end: 30 MB each are in no system's buffers
     with Reading(source) as made:
-        made.wait_for(count - len(chunk.lines))
-        lines = [*chunk.lines, *made.lines]
-        sender.join(30)
-    assert [int(line[3:9]) for line in lines] == list(range(count))
+        made.wait_for(senders * count - len(lines))
+        lines += made.lines
+        for thread in threads:
+            thread.join(30)
+    for sender in range(senders):
+        numbers = [int(line[3:9]) for line in lines if line.startswith(f"<{sender}>")]
+        assert numbers == list(range(count))
     assert not source.notices
 
 
@@ -381,6 +389,40 @@ def test_what_was_sent_before_the_end_is_read(transport: Transport) -> None:
             with Reading(source) as made:
                 assert made.to_end() == [str(number) for number in range(1000)]
         assert not source.notices
+
+
+def test_what_the_system_has_received_before_the_end_is_read() -> None:
+    """Also when it takes long to work on it; but whoever goes on and on is cut off."""
+    source = SyslogSource(port=0, buffer_lines=100)
+    ended = threading.Event()
+
+    def flood() -> None:
+        with suppress(ConnectionError), connect(source) as sender:
+            while True:
+                sender.sendall(b"flood\n" * 10_000)
+        ended.set()
+
+    flooding = threading.Thread(target=flood)
+    flooding.start()
+    senders = [connect(source) for _ in range(3)]
+    lines = [f"<{sender}>{number} {'x' * 100}" for sender in range(3) for number in range(800)]
+    for part in (range(400), range(400, 800)):  # 44 KB each: the system takes that for us at once
+        for number, sender in enumerate(senders):
+            sender.sendall("".join(f"{lines[800 * number + at]}\n" for at in part).encode())
+        time.sleep(0.1)  # the first part is received, waits for room, and keeps the second one from being
+    for sender in senders:
+        sender.close()
+    source.stop_receiving()
+    seen: list[str] = []
+    while (chunk := source.read(100)).lines:
+        seen += chunk.lines
+        if len(seen) < 2_000:
+            time.sleep(0.05)  # a second in all: longer than there is for what is sent from now on
+    flooding.join(30)
+    assert ended.is_set()
+    assert sorted(line for line in seen if line.startswith("<")) == sorted(lines)
+    source.close()
+    assert not source.notices
 
 
 def test_when_it_takes_no_more_senders_are_refused() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import socket
 import ssl
+import termios
+from array import array
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -103,6 +106,8 @@ class TcpReceiver:
         connection.waits += 1
         if len(self._waiting) == 1:
             self._place()
+        else:
+            connection.flow()
 
     def forget(self, connection: _Connection) -> None:
         """Count a connection no longer."""
@@ -193,11 +198,18 @@ class TcpReceiver:
             self._tell()
 
     async def _settle(self) -> None:
-        """Take in what has been sent, as far as it comes at once; then wait until all of it is in the buffer."""
+        """Take in what comes within a moment, and all that the system holds by then; wait until it is in the buffer."""
         began = self._heard = self._loop.time()
         while self._loop.time() < min(began + SETTLE_SECONDS, self._heard + QUIET_SECONDS):
             await asyncio.sleep(QUIET_SECONDS / 5)
         self._refuse()
+        for connection in self._connections:
+            connection.owe()
+        while any(connection.owed > 0 for connection in self._connections):
+            for connection in self._connections:
+                if connection.owed <= 0:
+                    connection.hang_up()
+            await asyncio.sleep(QUIET_SECONDS / 5)
         await self._hang_up()
         await self._none_waits.wait()
 
@@ -221,10 +233,11 @@ class _Connection(asyncio.BufferedProtocol):
 
     Attributes:
         waits: how many of its chunks wait for room.
+        owed: how many bytes it has sent that are still to be received before the end; see `owe`.
     """
 
     def __init__(self, receiver: TcpReceiver, ssl_context: ssl.SSLContext | None) -> None:
-        self.waits = 0
+        self.waits = self.owed = 0
         self._receiver = receiver
         self._framer = receiver.framer()
         self._tls = None if ssl_context is None else Decryption(ssl_context)
@@ -240,6 +253,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._heard = self._receiver.heard()
+        self.owed -= nbytes
         data = bytes(self._receiver.block[:nbytes])
         self._put(self._framer.feed(data if self._tls is None else self._decrypted(self._tls, data)))
 
@@ -274,6 +288,13 @@ class _Connection(asyncio.BufferedProtocol):
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+
+    def owe(self) -> None:
+        """Take note of how many bytes the system holds of it by now."""
+        if self._transport is not None and not self._transport.is_closing():
+            count = array("i", [0])
+            fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.FIONREAD, count)
+            self.owed = count[0]
 
     def silence(self, now: float) -> float:
         """Return for how many seconds nothing has come, though it would have been received."""
