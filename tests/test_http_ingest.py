@@ -207,7 +207,7 @@ def test_what_is_not_refused(headers: dict[str, str]) -> None:
         assert (
             client.post("/", content=b"a", headers={"Origin": f"http://127.0.0.1:{client.base_url.port}"}).status_code == 202
         )
-    with unread(names=["ingest.example"]) as (_, client):
+    with unread(names="ingest.example") as (_, client):
         assert client.post("/", content=b"a", headers={"Host": "ingest.example:443"}).status_code == 202
 
 
@@ -626,6 +626,7 @@ def test_a_package_that_is_missing(package: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, package, None)
     for module in ("bodies", "ingest", "serving"):
         monkeypatch.delitem(sys.modules, f"streamlab.sources.{module}", raising=False)
+        monkeypatch.delattr(sources, module, raising=False)
     with pytest.raises(SourceError, match=r"pip install 'streamlab\[dashboard\]'"):
         made()
 

@@ -8,6 +8,7 @@ import socket
 from collections import deque
 from collections.abc import Collection
 from functools import partial
+from types import ModuleType
 from typing import Any, Literal
 
 from streamlab.batch import Chunk, Places
@@ -137,25 +138,17 @@ class HttpSource:
             max_connections=max_connections,
             read_timeout=read_timeout,
         )
-        try:
-            from streamlab.sources.ingest import Ingest, Rules
-            from streamlab.sources.serving import HttpReceiver
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("streamlab"):
-                raise
-            raise SourceError(
-                f"lines by HTTP need Starlette and uvicorn ({error}): pip install 'streamlab[dashboard]'"
-            ) from error
+        ingest, serving = _modules()
         self.notices: deque[Notice] = deque()
         self._buffer = Buffer("", self.notices, max_lines=buffer_lines, max_bytes=buffer_bytes)
         self._ack = ack
         self._begun = 0  # number of the first line of this source, if it goes on with another one
         self._read = self._passed = 0
         self._error: BaseException | None = None
-        rules = Rules(
+        rules = ingest.Rules(
             path=path,
             token=token or None,
-            names=(*_names(host), *names),
+            names=(*_names(host), *((names,) if isinstance(names, str) else names)),
             max_line_bytes=max_line_bytes,
             max_body_bytes=max_body_bytes,
             read_timeout=read_timeout,
@@ -165,8 +158,8 @@ class HttpSource:
         sock = bind(host, port, socket.SOCK_STREAM)
         self.port: int = sock.getsockname()[1]
         self.name = self._buffer.where = f"http://{in_url(host)}:{self.port}{path}"
-        self._ingest = Ingest(self._buffer, rules)
-        receiver = HttpReceiver(
+        self._ingest = ingest.Ingest(self._buffer, rules)
+        receiver = serving.HttpReceiver(
             sock,
             self._ingest,
             self._ingest.end,
@@ -262,6 +255,22 @@ def _check_token(token: str | Literal[False] | None, host: str) -> None:
         f"{why}, and that needs a token: give one that cannot be guessed (token=, or {TOKEN_VARIABLE} for an address),"
         f" such as {secrets.token_urlsafe(16)}{but}"
     )
+
+
+def _modules() -> tuple[ModuleType, ModuleType]:
+    """Return the application and the server, whose packages not everybody has.
+
+    Raises:
+        SourceError: one is missing.
+    """
+    try:
+        from streamlab.sources import ingest, serving
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("streamlab"):
+            raise
+        what = "pip install 'streamlab[dashboard]'"
+        raise SourceError(f"lines by HTTP need Starlette and uvicorn ({error}): {what}") from error
+    return ingest, serving
 
 
 def _names(host: str) -> tuple[str, ...]:
