@@ -73,7 +73,7 @@ class Broker:
             state = (await jetstream.stream_info(stream)).state
             if not state.messages:
                 return []
-            reading = await jetstream.pull_subscribe("", stream=stream)
+            reading = await jetstream.pull_subscribe("", stream=stream, config=ConsumerConfig(max_ack_pending=100_000))
             messages: list[Any] = []
             while len(messages) < state.messages:
                 messages += await reading.fetch(min(500, state.messages - len(messages)), timeout=10)
@@ -477,14 +477,14 @@ def test_a_full_stream_is_an_outage(broker: Broker) -> None:
     with pytest.raises(Outage, match="maximum messages exceeded"):
         write(sink, ["a", "b", "c"])
     broker.do(lambda jetstream: jetstream.purge_stream("logs"))
-    with pytest.raises(Outage):
-        write(sink, ["a", "b", "c"])
+    write(sink, ["a", "b", "c"])
+    assert broker.content("logs") == ["c"]  # the others had been stored, and are known
     broker.do(lambda jetstream: jetstream.delete_stream("logs"))
     with pytest.raises(Outage, match="no stream has the subject"):
-        write(sink, ["a", "b", "c"])
+        write(sink, ["d"])
     broker.make("logs")
-    write(sink, ["a", "b", "c"])
-    assert broker.content("logs") == ["a", "b", "c"]
+    write(sink, ["d"])
+    assert broker.content("logs") == ["d"]
     sink.close()
 
 

@@ -30,8 +30,8 @@ T = TypeVar("T")
 DEFAULT_URL = "nats://127.0.0.1:4222"
 #: Seconds between two looks whether the connection, or the thread, is still there.
 LOOK = 0.1
-#: Seconds that a farewell may take.
-FAREWELL = 1.0
+#: Seconds that a farewell may take, and then the end of the connection.
+FAREWELL, END = 1.5, 0.3
 
 
 class Lost(Exception):
@@ -134,7 +134,7 @@ class Connection:
         """Leave, and end the thread; more than once is fine."""
         self.soon(self._closing.set)
         if threading.current_thread() is not self._thread:
-            self._thread.join(2 * FAREWELL + 1.0)
+            self._thread.join(FAREWELL + END + 1.0)
 
     # For coroutines in the loop
 
@@ -254,7 +254,7 @@ class Connection:
 async def _end(client: Client) -> None:
     """Close a connection, whatever state it is in; one that the other side does not take leave of is cut off."""
     with contextlib.suppress(Exception):
-        await asyncio.wait_for(client.close(), FAREWELL)
+        await asyncio.wait_for(client.close(), END)
     # The library waits until all has been sent, which to a server that stands still is never, and keeps the socket. It
     # has no other way to it than this one.
     for name in ("_io_writer", "_bare_io_writer"):

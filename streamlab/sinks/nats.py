@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from streamlab.texts import as_bytes, as_text
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
-    from nats.js import JetStreamContext
+    from nats.aio.msg import Msg
 
 #: Messages that may be on their way without having been acknowledged.
 UNDER_WAY = 1000
@@ -143,7 +144,7 @@ class NatsSink:
         return messages, refused
 
     async def _prepare(self, connection: Connection, client: Client) -> None:
-        """See that there is a stream, at the first connection.
+        """Begin with a new connection; see that there is a stream, if it is the first one.
 
         Raises:
             SinkError: there is none.
@@ -151,11 +152,13 @@ class NatsSink:
         import nats.errors
         from nats.js.errors import NotFoundError, ServiceUnavailableError
 
-        self._jetstream = client.jetstream(timeout=self._timeout, publish_async_max_pending=2 * UNDER_WAY)
+        self._inbox = client.new_inbox()
+        self._answers: dict[str, asyncio.Future[Msg]] = {}
+        await client.subscribe(f"{self._inbox}.*", cb=self._answered)
         if self._known:
             return
         try:
-            await self._jetstream.find_stream_name_by_subject(self._subject)
+            await client.jetstream(timeout=self._timeout).find_stream_name_by_subject(self._subject)
         except NotFoundError:
             raise SinkError(f"{self.name}: {_no_stream(self._subject)}") from None
         except ServiceUnavailableError:
@@ -164,60 +167,67 @@ class NatsSink:
             pass  # who may only publish gets no answer
         self._known = True
 
+    async def _answered(self, msg: Msg) -> None:
+        waiting = self._answers.pop(msg.subject, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(msg)
+
     async def _publish(self, client: Client, messages: list[tuple[int, bytes, str]]) -> Refused:
         refused: Refused = []
-        largest = client.max_payload
         for start in range(0, len(messages), UNDER_WAY):
-            sent: dict[asyncio.Future[Any], int] = {}
+            sent: dict[asyncio.Future[Msg], int] = {}
             for position, payload, id in messages[start : start + UNDER_WAY]:
                 size = len(payload) + len(id) + HEADER
-                if size > largest:
-                    text = f"it has {size:,} bytes with its header, and {self.name} takes at most {largest:,} (max_payload)"
-                    refused.append((position, ValueError(text)))
-                    continue
-                sent[await self._send(self._jetstream, payload, id)] = position
-            if sent:
-                refused += await self._answers(client, sent)
+                if size > client.max_payload:
+                    most = f"{self.name} takes at most {client.max_payload:,} (max_payload)"
+                    refused.append((position, ValueError(f"it has {size:,} bytes with its header, and {most}")))
+                else:
+                    sent[await self._send(client, payload, id)] = position
+            await self._until_answered(client, sent)
+            for future, position in sent.items():
+                if problem := self._problem(future.result()):
+                    refused.append((position, problem))
         return refused
 
-    async def _send(self, jetstream: JetStreamContext, payload: bytes, id: str) -> asyncio.Future[Any]:
+    async def _send(self, client: Client, payload: bytes, id: str) -> asyncio.Future[Msg]:
+        """Publish a message; return what will be the answer. The library's way waits for ever for one that says no."""
         import nats.errors
 
+        reply = f"{self._inbox}.{id}"
+        waiting = self._answers[reply] = asyncio.get_running_loop().create_future()
         try:
-            return await jetstream.publish_async(self._subject, payload, headers={"Nats-Msg-Id": id})
+            await client.publish(self._subject, payload, reply=reply, headers={"Nats-Msg-Id": id})
         except nats.errors.Error as problem:
             raise Lost(text_of(problem)) from problem
+        return waiting
 
-    async def _answers(self, client: Client, sent: dict[asyncio.Future[Any], int]) -> Refused:
-        """Wait until JetStream has answered for each message; return what it refused.
-
-        Raises:
-            Lost: for some it has not, or has no room for them now.
-            SinkError: it takes nothing any more.
-        """
-        waiting: set[asyncio.Future[Any]] = set(sent)
+    async def _until_answered(self, client: Client, sent: Iterable[asyncio.Future[Msg]]) -> None:
+        waiting = set(sent)
         while waiting:
             before = len(waiting)
             _, waiting = await asyncio.wait(waiting, timeout=self._timeout)
             if len(waiting) == before:
                 self._connection.drop(client, "no answer came to what was published")
                 raise Lost("no answer came to what was published")
-        problems = {future: problem for future in sent if (problem := future.exception()) is not None}
-        refused: Refused = []
-        for future, problem in problems.items():
-            if getattr(problem, "err_code", None) != TOO_LARGE:
-                raise self._trouble(problem)
-            refused.append((sent[future], problem))
-        return refused
 
-    def _trouble(self, problem: BaseException) -> Exception:
-        from nats.js.errors import APIError, NoStreamResponseError
+    def _problem(self, answer: Msg) -> Exception | None:
+        """Return why a message was refused for good, if it was.
 
-        if isinstance(problem, NoStreamResponseError):
-            return Lost(_no_stream(self._subject))
-        if isinstance(problem, APIError) and problem.err_code != NO_ROOM and 400 <= (problem.code or 0) < 500:
-            return SinkError(f"{self.name} cannot be written: {problem.description}")
-        return Lost(getattr(problem, "description", None) or text_of(problem))
+        Raises:
+            Lost: it was refused for now.
+            SinkError: it was, and so will be all others.
+        """
+        if (answer.headers or {}).get("Status") == "503":
+            raise Lost(_no_stream(self._subject))
+        error = json.loads(answer.data).get("error")
+        if not error:
+            return None
+        code, number, text = error.get("code", 0), error.get("err_code"), error.get("description", "it was refused")
+        if number == TOO_LARGE:
+            return ValueError(text)
+        if number != NO_ROOM and 400 <= code < 500:
+            raise SinkError(f"{self.name} cannot be written: {text}")
+        raise Lost(text)
 
 
 def _no_stream(subject: str) -> str:

@@ -88,6 +88,7 @@ class PullConsumer:
         self._created: datetime | None = None  # when the stream was
         self._last = 0  # number of the last message that came for the first time
         self._most = BATCH
+        self._leaving = False
 
     async def prepare(self, connection: Connection, client: Client) -> None:
         """Begin with a new connection.
@@ -103,21 +104,24 @@ class PullConsumer:
         self._delivery = 0  # number of the last delivery
         self._fresh: int | None = None  # the last message that was new, if nobody else had a delivery since
         self._inbox = client.new_inbox()
-        self._subscription = await client.subscribe(self._inbox, cb=self._arrived)
+        await client.subscribe(self._inbox, cb=self._arrived)
         connection.do(client, self._keep(client))
         self.ask()
 
     async def leave(self, client: Client) -> None:
         """Give back what is not acknowledged, so that it comes again at once, to whoever asks."""
-        await self._subscription.unsubscribe()  # else the server sends them to what was asked here before
-        await client.flush()
+        self._leaving = True
+        if self._deliveries.lowest() is None:
+            return
+        while self._asked:  # else the server would send them to who asks no more
+            await asyncio.sleep(0.02)
         for token in self._deliveries.tokens():
             await client.publish(token, b"-NAK")
         await client.flush()
 
     def ask(self) -> None:
         """Ask for as many messages as there is room for, if that is worth it."""
-        if not self._client.is_connected:
+        if self._leaving or not self._client.is_connected:
             return
         room = self._room()
         count = min(room - self._asked, self._most)
