@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,15 +53,18 @@ class Server:
     def start(self) -> None:
         self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                assert self.process.poll() is None, f"{self.command[0]} has ended: {' '.join(self.command)}"
-                assert time.monotonic() < end, f"{self.command[0]} does not listen"
-                time.sleep(0.02)
-            else:
-                return
+        while not self.is_ready():
+            assert self.process.poll() is None, f"{self.command[0]} has ended: {' '.join(self.command)}"
+            assert time.monotonic() < end, f"{self.command[0]} does not listen"
+            time.sleep(0.02)
+
+    def is_ready(self) -> bool:
+        """Tell whether it listens."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
 
     def kill(self) -> None:
         """End it as a crash does."""
@@ -82,13 +86,25 @@ class Server:
         self.start()
 
 
+class Redis(Server):
+    """One that is ready when it has loaded what it had."""
+
+    def is_ready(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(100).startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
+            return False
+
+
 @contextmanager
 def redis_server(folder: Path, *options: str, lasting: bool = False) -> Iterator[Server]:
     """A Redis; with ``lasting``, what it has said it has is there again after a crash."""
     port = free_port()
     saving = ["--appendonly", "yes", "--appendfsync", "always"] if lasting else ["--appendonly", "no"]
     place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
-    yield from _running(Server([program("redis-server"), *place, *saving, *options], port))
+    yield from _running(Redis([program("redis-server"), *place, *saving, *options], port))
 
 
 @contextmanager
@@ -144,6 +160,39 @@ def finished(source: Any, count: int, *, limit: int = 512) -> list[str]:
     pass_on(source, chunks)
     commit(source)
     return lines_of(chunks)
+
+
+PROGRAM = """
+import sys
+from streamlab import Pipeline
+from streamlab.checkpoint import Checkpoint
+
+source, output, folder = sys.argv[1:]
+pipeline = Pipeline("logs")
+pipeline.processor(name="upper")(str.upper)
+pipeline.run(source, output=output, checkpoint=Checkpoint(folder, interval=0.05), on_outage="wait")
+"""
+
+
+def killed_again_and_again(
+    source: str, output: str, folder: Path, written: Callable[[], int], every: int, is_done: Callable[[], bool]
+) -> int:
+    """Run a pipeline in processes that are killed, each when it has written a few more; return how many there were."""
+    kills = 0
+    while not is_done():
+        enough = written() + every
+        command = [sys.executable, "-c", PROGRAM, source, output, str(folder)]
+        with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None
+            try:
+                while process.poll() is None and written() < enough and not is_done():
+                    time.sleep(0.03)  # so that most of the time is the process's
+                if process.poll() is not None:
+                    assert process.returncode == 0, process.stderr.read().decode()
+                kills += 1
+            finally:
+                process.kill()
+    return kills
 
 
 class Running:

@@ -26,7 +26,18 @@ from streamlab.sinks import Durable, Sink
 from streamlab.sinks.nats import NatsSink
 from streamlab.sources import Acknowledging, Resumable, Source, notices_of
 from streamlab.sources.nats import NatsSource
-from tests.brokers import Running, Server, commit, finished, free_port, lines_of, nats_server, pass_on, taken
+from tests.brokers import (
+    Running,
+    Server,
+    commit,
+    finished,
+    free_port,
+    killed_again_and_again,
+    lines_of,
+    nats_server,
+    pass_on,
+    taken,
+)
 from tests.waiting import resources, until
 
 T = TypeVar("T")
@@ -83,6 +94,9 @@ class Broker:
 
     def under_way(self, stream: str, durable: str = "streamlab") -> int:
         return self.do(lambda jetstream: jetstream.consumer_info(stream, durable)).num_ack_pending or 0
+
+    def stored(self, stream: str) -> int:
+        return self.do(lambda jetstream: jetstream.stream_info(stream)).state.messages
 
     def source(self, stream: str = "logs", **options: Any) -> NatsSource:
         return NatsSource(stream, **{"url": self.url, "timeout": 0.5, **options})
@@ -556,14 +570,72 @@ def test_a_sink_that_goes_on_from_a_mark_doubles_nothing_and_loses_nothing(broke
 
 
 def test_a_pipeline_from_stream_to_stream(broker: Broker) -> None:
-    broker.remove("out")
     broker.make("out")
     pipeline = Pipeline("logs")
     pipeline.processor(name="upper")(str.upper)
     lines = [f"line {number}" for number in range(MANY)]
     broker.fill("logs.a", lines)
+    before = resources()
     run = pipeline.start(broker.source(), output=broker.sink("out.a"))
-    until(lambda: broker.do(lambda jetstream: jetstream.stream_info("out")).state.messages == MANY)
+    until(lambda: broker.stored("out") == MANY)
     run.stop()
     run.wait()
     assert broker.content("out") == [line.upper() for line in lines]
+    assert broker.under_way("logs") == 0
+    until(lambda: resources() == before)
+
+
+def test_a_pipeline_by_address_whose_server_goes_away(broker: Broker) -> None:
+    broker.make("out")
+    pipeline = Pipeline("logs")
+    pipeline.processor(name="upper")(str.upper)
+    source, output = f"{broker.url}/logs?timeout=0.5&ack_wait=2", f"{broker.url}/out.a?timeout=0.5"
+    run = pipeline.start(source, output=output, on_outage="wait")
+    lines = [f"line {number}" for number in range(MANY)]
+    for part in range(4):
+        broker.fill("logs.a", lines[part * MANY // 4 : (part + 1) * MANY // 4])
+        if part < 3:
+            until(lambda part=part: broker.stored("out") > part * MANY // 4)  # type: ignore[misc]
+            broker.server.restart()
+            until(lambda: _is_ready(broker))
+    until(lambda: broker.stored("out") >= MANY)
+    until(lambda: broker.under_way("logs") == 0)
+    run.stop()
+    run.wait()
+    assert run.state == "stopped" and {"disconnected", "reconnected"} <= set(run.notices["kind"])
+    assert sorted(broker.content("out")) == sorted(line.upper() for line in lines)
+
+
+def test_a_run_that_is_killed_again_and_again_neither_loses_nor_doubles_what_it_reads(
+    broker: Broker, tmp_path: Path
+) -> None:
+    lines = [f"line {number}" for number in range(3 * MANY)]
+    broker.fill("logs.a", lines)
+    file = tmp_path / "out.log"
+
+    def written() -> int:
+        return file.read_bytes().count(b"\n") if file.exists() else 0
+
+    def is_done() -> bool:
+        return written() >= len(lines) and broker.under_way("logs") == 0
+
+    kills = killed_again_and_again(f"{broker.url}/logs?ack_wait=1", str(file), tmp_path, written, 3000, is_done)
+    assert kills > 2
+    assert sorted(file.read_text().splitlines()) == sorted(line.upper() for line in lines)
+
+
+def test_a_run_that_is_killed_again_and_again_neither_loses_nor_doubles_what_it_writes(
+    broker: Broker, tmp_path: Path
+) -> None:
+    lines = [f"line {number}" for number in range(3 * MANY)]
+    (tmp_path / "in.log").write_text("".join(f"{line}\n" for line in lines))
+
+    def written() -> int:
+        return broker.stored("logs")
+
+    def is_done() -> bool:
+        return written() >= len(lines)
+
+    kills = killed_again_and_again(str(tmp_path / "in.log"), f"{broker.url}/logs.a", tmp_path, written, 3000, is_done)
+    assert kills > 2
+    assert broker.content("logs") == [line.upper() for line in lines]

@@ -18,7 +18,18 @@ from streamlab.sinks import Durable, Sink
 from streamlab.sinks.redis import ExclusiveRedisSink, RedisSink
 from streamlab.sources import Acknowledging, Resumable, Source, notices_of
 from streamlab.sources.redis import RedisSource
-from tests.brokers import Running, Server, commit, finished, free_port, lines_of, pass_on, redis_server, taken
+from tests.brokers import (
+    Running,
+    Server,
+    commit,
+    finished,
+    free_port,
+    killed_again_and_again,
+    lines_of,
+    pass_on,
+    redis_server,
+    taken,
+)
 from tests.waiting import resources, until
 
 MANY = 5000
@@ -534,8 +545,55 @@ def test_a_pipeline_from_stream_to_stream(broker: Broker) -> None:
     pipeline.processor(name="upper")(str.upper)
     lines = [f"line {number}" for number in range(MANY)]
     broker.fill("in", lines)
+    before = resources()
     run = pipeline.start(broker.source("in"), output=broker.sink("out"))
     until(lambda: bool(broker.client.xlen("out") == MANY))
     run.stop()
     run.wait()
     assert broker.content("out") == [line.upper() for line in lines]
+    assert broker.pending("in") == 0
+    until(lambda: resources() == before)
+
+
+def test_a_pipeline_by_address_whose_server_goes_away(lasting: Broker) -> None:
+    pipeline = Pipeline("logs")
+    pipeline.processor(name="upper")(str.upper)
+    run = pipeline.start(
+        f"{lasting.url}/in?timeout=0.5", output=f"{lasting.url}/out?timeout=0.5&exclusive=yes", on_outage="wait"
+    )
+    lines = [f"line {number}" for number in range(MANY)]
+    for part in range(4):
+        lasting.fill("in", lines[part * MANY // 4 : (part + 1) * MANY // 4])
+        if part < 3:
+            until(lambda part=part: bool(lasting.client.xlen("out") > part * MANY // 4))  # type: ignore[misc]
+            lasting.server.restart()
+    until(lambda: bool(lasting.client.xlen("out") >= MANY))
+    run.stop()
+    run.wait()
+    assert run.state == "stopped" and {"disconnected", "reconnected"} <= set(run.notices["kind"])
+    assert lasting.content("out") == [line.upper() for line in lines]
+    assert lasting.pending("in") == 0
+
+
+@pytest.mark.parametrize("output", ["file", "stream"])
+def test_a_run_that_is_killed_again_and_again_neither_loses_nor_doubles(
+    lasting: Broker, tmp_path: Path, output: str
+) -> None:
+    lines = [f"line {number}" for number in range(3 * MANY)]
+    lasting.fill("in", lines)
+    file = tmp_path / "out.log"
+
+    def written() -> int:
+        if output == "stream":
+            return int(lasting.client.xlen("out"))
+        return file.read_bytes().count(b"\n") if file.exists() else 0
+
+    def is_done() -> bool:
+        groups = lasting.client.xinfo_groups("in")
+        return written() >= len(lines) and bool(groups) and groups[0]["pending"] == 0
+
+    where = str(file) if output == "file" else f"{lasting.url}/out?exclusive=yes"
+    kills = killed_again_and_again(f"{lasting.url}/in?consumer=me", where, tmp_path, written, 3000, is_done)
+    assert kills > 2
+    content = file.read_text().splitlines() if output == "file" else lasting.content("out")
+    assert content == [line.upper() for line in lines]
