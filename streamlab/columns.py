@@ -253,7 +253,12 @@ def columns_of(values: Sequence[Any]) -> Iterator[tuple[NDArray[np.int64], Colum
             pass
     likes: dict[Hashable, list[int]] = {}
     for index, value in enumerate(values):
-        likes.setdefault(_signature(value), []).append(index)
+        try:
+            signature = _signature(value)
+        except RecursionError:  # it is nested deeper than anything can look into it
+            yield everything[index : index + 1], Column(pl.DataFrame({LINE: pl.Series([value], dtype=pl.Object)}))
+        else:
+            likes.setdefault(signature, []).append(index)
     for signature, indexes in likes.items():
         yield from _alike([values[i] for i in indexes], everything[indexes], _raw(signature))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback as tracebacks
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, TracebackType
 from typing import Any
@@ -71,6 +71,50 @@ class Failure:
         return f"pipeline {pipeline!r}{processor}{line}: {self.error}: {self.message}"
 
 
+#: Characters of lines, messages and tracebacks that are kept of failures, beside their number.
+KEPT_TEXT = 64 * 1024 * 1024
+
+
+class Last:
+    """The last failures: so many, and so much text of them.
+
+    Args:
+        count: how many to keep; ``None`` for all, whatever they hold.
+    """
+
+    def __init__(self, count: int | None) -> None:
+        self._count = count
+        self._failures: deque[Failure] = deque()
+        self._text = 0
+
+    def extend(self, failures: Iterable[Failure]) -> None:
+        """Take failures in, and let the oldest go."""
+        for failure in failures:
+            self._failures.append(failure)
+            self._text += _size(failure)
+        while self._count is not None and (
+            len(self._failures) > self._count or (self._text > KEPT_TEXT and len(self._failures) > 1)
+        ):
+            self._text -= _size(self._failures.popleft())
+
+    def __len__(self) -> int:
+        return len(self._failures)
+
+    def __iter__(self) -> Iterator[Failure]:
+        return iter(self._failures)
+
+    def __reversed__(self) -> Iterator[Failure]:
+        return reversed(self._failures)
+
+    def copy(self) -> list[Failure]:
+        """Return them as they are now, oldest first."""
+        return list(self._failures)
+
+
+def _size(failure: Failure) -> int:
+    return len(failure.line) + len(failure.message) + len(failure.traceback)
+
+
 @dataclass(slots=True)
 class Failures:
     """The last failures, all dead letters (or the last ones, with ``keep``), and how many there were.
@@ -82,11 +126,11 @@ class Failures:
     keep: int | None = None
     total: int = 0
     dead: int = 0
-    recent: deque[Failure] = field(default_factory=lambda: deque(maxlen=10_000))
-    letters: deque[Failure] = field(init=False)
+    recent: Last = field(default_factory=lambda: Last(10_000))
+    letters: Last = field(init=False)
 
     def __post_init__(self) -> None:
-        self.letters = deque(maxlen=self.keep)
+        self.letters = Last(self.keep)
 
     def extend(self, failures: Sequence[Failure]) -> list[Failure]:
         """Take in what failed in a batch; return the dead letters among it."""

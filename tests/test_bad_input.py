@@ -93,7 +93,12 @@ def nested(depth: int) -> list[Any]:
 
 @pytest.mark.parametrize("isolation", ["thread", "process"])
 def test_a_value_that_is_nested_too_deep(isolation: Any, tmp_path: Path) -> None:
-    """From a function to a sink, and from a process: where it cannot be worked on, it is a dead letter."""
+    """From a function to a built-in, to a sink, and from a process: where it cannot be worked on, it is a dead letter."""
+    pipeline = Pipeline("p").add("make", lambda line: {"a": nested(50_000) if line == "deep" else line}, to="write")
+    run = pipeline.add("write", processors.to_json()).run(["a", "deep", "b"], isolation=isolation)
+    assert run.state == "finished", run.exception
+    assert run.output["value"].tolist() == ['{"a":"a"}', '{"a":"b"}']
+    assert run.errors["line_no"].tolist() == [1]
     run = (
         Pipeline("p")
         .add("make", lambda line: {"a": nested(50_000) if line == "deep" else line})

@@ -9,7 +9,7 @@ from streamlab.batch import Chunk, Rows
 from streamlab.engine import Engine
 from streamlab.runners.host import LocalHost
 from streamlab.runners.reader import Reader
-from streamlab.sources import Source
+from streamlab.sources import Listening, Source
 from streamlab.sources.files import FileSource
 
 #: Seconds that a batch should take: short, so that nothing waits long for its neighbours, and pauses and stops come soon.
@@ -22,6 +22,8 @@ FIRST_BATCH, MAX_BATCH = 1, 16_384
 FIRST_COLUMN, MAX_COLUMN = 256, 65_536
 #: Lines of a batch of columns from which it is worth to begin with it in another thread.
 LARGE = 8_192
+#: Seconds in which a source that listens has to give the last lines that have come to it.
+LEAVE_SECONDS = 5.0
 
 
 class Intake:
@@ -94,19 +96,28 @@ class Intake:
 
     def drained(self) -> bool:
         """Tell whether no lines are left that were taken from the source."""
-        return not self._ahead and (self.reader is None or self.reader.drained())
+        if self._ahead:
+            return False
+        if self.reader is None:
+            return True
+        ended = self.reader.ended  # asked first: it may give its last lines just now
+        return self.reader.drained() and (ended or not isinstance(self._source, Listening))
 
     def left(self) -> Iterator[Sequence[str]]:
         """Give away the lines that were taken from the source and not asked for."""
         while self._ahead:
             yield self._ahead.popleft()[0].lines
-        while self.reader is not None and not self.reader.drained():
-            chunk = self.reader.take(MAX_BATCH, 0.0)
+        until = self._host.clock() + LEAVE_SECONDS
+        while self.reader is not None and not self.drained() and self._host.clock() < until:
+            chunk = self.reader.take(MAX_BATCH, 0.1)
             if chunk is not None:
                 yield chunk.lines
 
     def close(self) -> None:
-        """Read no more."""
+        """Read no more; of what listens, no more than has come."""
         if self.reader is not None:
-            self.reader.close()
+            if isinstance(self._source, Listening):
+                self._source.stop_receiving()
+            else:
+                self.reader.close()
             self.reader.wake()

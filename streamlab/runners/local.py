@@ -26,7 +26,7 @@ from streamlab.runners.saver import Saver
 from streamlab.runners.watchdog import Watchdog
 from streamlab.segments import Stopped
 from streamlab.sinks import Sink
-from streamlab.sources import Resumable, Source, notices_of
+from streamlab.sources import Listening, Resumable, Source, notices_of
 
 #: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
 PATIENCE = 0.1
@@ -110,8 +110,8 @@ class LocalRunner:
     def run(self) -> None:
         """Begin, and return at the end. The caller's thread reads the source, if that may wait: Ctrl-C reaches it there."""
         self._prepare()
-        # An async source needs an event loop of its own, so not that of a notebook.
-        apart = not self._source.blocking or _has_event_loop()
+        # An async source needs an event loop of its own, so not that of a notebook; what listens is read on after Ctrl-C.
+        apart = not self._source.blocking or _has_event_loop() or isinstance(self._source, Listening)
         self._begin() if apart else self._worker.start()
         try:
             if self._intake.reader is not None and not apart:

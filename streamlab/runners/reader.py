@@ -120,6 +120,11 @@ class Reader:
         self._closed = True
         self._room.set()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the source has been read to its end."""
+        return self._ended
+
     def drained(self) -> bool:
         """Tell whether nothing is left in the buffer."""
         return not self._buffer and self._left is None

@@ -86,6 +86,15 @@ class Acknowledging(Protocol):
         ...
 
 
+@runtime_checkable
+class Listening(Protocol):
+    """What a source has besides when lines are sent to it, and nobody keeps those that have come."""
+
+    def stop_receiving(self) -> None:
+        """Take in no more; ``read`` gives what has come, and then an empty chunk. Called from another thread than it."""
+        ...
+
+
 def notices_of(source: object) -> list[Notice]:
     """Take the notices away that a source (or sink) has in its ``notices``, a deque, if it has one."""
     notices: deque[Notice] = getattr(source, "notices", deque())
