@@ -273,7 +273,7 @@ def test_a_run_that_goes_on_after_a_crash_leaves_out_what_was_committed(broker: 
     broker.fill("logs.a", ["new"])
     source = broker.source()
     source.resume(position)
-    assert source.position() == position
+    assert source.position()["passed"] == position["passed"] == 60
     assert sorted(finished(source, 41)) == sorted([*lines[60:], "new"])
     until(lambda: broker.under_way("logs") == 0)
     source.close()

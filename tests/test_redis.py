@@ -234,7 +234,7 @@ def test_a_run_that_goes_on_leaves_out_what_was_committed(broker: Broker) -> Non
     assert broker.pending("logs") == 100
     second = broker.source("logs")
     second.resume(position)
-    assert second.position() == position
+    assert second.position()["passed"] == position["passed"]
     assert finished(second, 40) == lines[60:]
     assert broker.pending("logs") == 0
     position = second.position()

@@ -7,7 +7,8 @@ have passed through it, saves them with its position, and leaves out those that 
 
 Kept are stretches, from one message to another one, such that every message between them has passed as well. A broker that
 delivers in order makes few of them: one, where the numbers show that there is nothing in between. How many are kept is
-bounded: of those that the broker knows of, the oldest are forgotten.
+bounded: of those that the broker has been told of, the oldest are forgotten, as it will hardly deliver them again; and of
+those that a run before may have told it of, or not, the oldest when there are as many of these alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any, Literal
 
 #: Stretches that are kept, beside those that the broker does not know of yet.
 KEPT = 1000
+#: Stands for a count that is never reached: nobody knows whether the broker was told.
+UNKNOWN = 1 << 62
 
 
 @dataclass(slots=True)
@@ -46,6 +49,15 @@ class Message:
 
 @dataclass(slots=True)
 class _Stretch:
+    """Messages that have passed.
+
+    Attributes:
+        first: number of the first.
+        last: number of the last.
+        stamp: the latest of their stamps.
+        count: how many had passed in all when the last of them had: the broker knows of them when it knows of so many.
+    """
+
     first: int
     last: int
     stamp: int
@@ -68,7 +80,7 @@ class Deliveries:
     >>> deliveries.take(messages[1]), deliveries.take(messages[2])
     ('passed', 'held')
     >>> deliveries.position()
-    {'passed': 2, 'stretches': [[1, 2, 0]]}
+    {'passed': 2, 'acknowledged': 2, 'stretches': [[1, 2, 0, 2]]}
     """
 
     def __init__(self, kept: int = KEPT) -> None:
@@ -110,20 +122,19 @@ class Deliveries:
             self._through.append((self._count, messages))
             for message in messages:
                 self._extend(message)
-            if len(self._stretches) > self._kept:
-                self._forget_some()
 
     def position(self) -> dict[str, Any]:
         """Return what has passed, as plain data."""
         with self._lock:
-            return {"passed": self._count, "stretches": [[s.first, s.last, s.stamp] for s in self._stretches]}
+            stretches = [[s.first, s.last, s.stamp, s.count] for s in self._stretches]
+            return {"passed": self._count, "acknowledged": self._acknowledged, "stretches": stretches}
 
     def resume(self, position: dict[str, Any]) -> None:
         """Go on where the source was whose `position` this is."""
         with self._lock:
             self._count = self._acknowledged = position["passed"]
-            for first, last, stamp in position["stretches"]:
-                self._add(_Stretch(first, last, stamp, self._count))
+            for first, last, stamp, count in position["stretches"]:
+                self._add(_Stretch(first, last, stamp, count if count <= position["acknowledged"] else UNKNOWN))
 
     def acknowledge(self, position: dict[str, Any]) -> list[Any]:
         """Return the tokens of what had passed at a `position`, for the broker to be told."""
@@ -135,6 +146,8 @@ class Deliveries:
                     if self._held.get(message.number) is message:
                         del self._held[message.number]
                     tokens.append(message.token)
+            if len(self._stretches) > self._kept:
+                self._forget_some()
         return tokens
 
     def touch(self, now: float, age: float) -> list[Any]:
@@ -174,7 +187,7 @@ class Deliveries:
         if stretch is None:
             self._add(_Stretch(number, number, message.stamp, self._count))
             return
-        stretch.last, stretch.count = number, self._count
+        stretch.last, stretch.count = number, max(stretch.count, self._count)  # what is unknown stays so
         stretch.stamp = max(stretch.stamp, message.stamp)
         self._by_last[number] = stretch
         self._highest = max(self._highest, number)
@@ -186,12 +199,11 @@ class Deliveries:
 
     def _forget_some(self) -> None:
         """Forget the lowest stretches that the broker knows of, and a few more than needed: so it is rare."""
-        surplus = len(self._stretches) - self._kept + self._kept // 10
-        left: list[_Stretch] = []
+        known = [stretch for stretch in self._stretches if stretch.count <= self._acknowledged]
+        unknown = [stretch for stretch in self._stretches if stretch.count == UNKNOWN]
+        surplus = max(len(self._stretches) - len(unknown) - self._kept + self._kept // 10, 0)
+        gone = {id(stretch) for stretch in (*known[:surplus], *unknown[: max(len(unknown) - KEPT, 0)])}
         for stretch in self._stretches:
-            if surplus and stretch.count <= self._acknowledged:
-                surplus -= 1
+            if id(stretch) in gone:
                 self._by_last.pop(stretch.last, None)
-            else:
-                left.append(stretch)
-        self._stretches = left
+        self._stretches = [stretch for stretch in self._stretches if id(stretch) not in gone]

@@ -181,7 +181,7 @@ class NatsSource:
         self._deliveries.passed(places.within[places.first : places.first + count])
 
     def position(self) -> dict[str, Any]:
-        """Return what has passed: how many messages; of each stretch of them the first and last number, and a time."""
+        """Return what has passed: how many messages; of each stretch of them first and last, a time, and when it ended."""
         return self._deliveries.position()
 
     def acknowledge(self, position: Any) -> None:

@@ -299,22 +299,24 @@ class RedisSource:
 
     def resume(self, position: Any) -> None:
         """Go on where the source was whose `position` this is: what has passed there is left out."""
-        stretches = [[number_of(first), number_of(last), 0] for first, last in position["stretches"]]
-        highest = max((last for _, last, _ in stretches), default=None)
+        stretches = [[number_of(first), number_of(last), 0, count] for first, last, count in position["stretches"]]
+        highest = max((stretch[1] for stretch in stretches), default=None)
         if highest is not None and self._made and not self._consumer.reaches(highest):
             message = f"{self.name}: the stream is another one than the run before has read: it is read from its start"
             self.notices.append(Notice("vanished", self.name, message))
             stretches = []
-        self._deliveries.resume({"passed": position["passed"], "stretches": stretches})
+        self._deliveries.resume(position | {"stretches": stretches})
 
     def passed(self, places: Places, count: int) -> None:
         """Take note that the first ``count`` lines of a chunk are through."""
         self._deliveries.passed(places.within[places.first : places.first + count])
 
     def position(self) -> dict[str, Any]:
-        """Return what has passed: how many entries, and the ids of the first and last one of each stretch of them."""
+        """Return what has passed: how many entries; of each stretch of them the first and last id, and when it ended."""
         position = self._deliveries.position()
-        return position | {"stretches": [[id_of(first), id_of(last)] for first, last, _ in position["stretches"]]}
+        return position | {
+            "stretches": [[id_of(first), id_of(last), count] for first, last, _, count in position["stretches"]]
+        }
 
     def acknowledge(self, position: Any) -> None:
         """Acknowledge (``XACK``) what had passed at a `position`; later, if the server is away. Not after `close`.
