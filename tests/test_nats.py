@@ -397,13 +397,16 @@ def test_what_cannot_be_reached_is_said_at_once_and_without_passwords(broker: Br
         broker.sink("logs.*")
     with pytest.raises(SourceError, match="start='old' is none of all, new"):
         broker.source(start="old")
-    with nats_server(tmp_path, "--user", "me", "--pass", "secret") as server:
+    with nats_server(tmp_path / "guarded", "--user", "me", "--pass", "sec/r@t") as server:
         for name in ("", "me:wrong@"):
             with pytest.raises(SourceError, match=r"cannot be reached: .*Authorization") as error:
                 NatsSource("logs", url=f"nats://{name}127.0.0.1:{server.port}")
             assert "wrong" not in str(error.value)
         with pytest.raises(SourceError, match="there is no stream"):
-            NatsSource("logs", url=f"nats://me:secret@127.0.0.1:{server.port}")
+            NatsSource("logs", url=f"nats://me:sec%2Fr%40t@127.0.0.1:{server.port},127.0.0.1:{port}")
+        with pytest.raises(SourceError, match=r"no address of a broker: .*%2F for /") as error:
+            NatsSource("logs", url=f"nats://me:sec/r@t@127.0.0.1:{server.port}")
+        assert "r@t" not in str(error.value)
 
 
 def test_consumers_that_are_other_than_they_must_be(broker: Broker) -> None:
@@ -639,3 +642,18 @@ def test_a_run_that_is_killed_again_and_again_neither_loses_nor_doubles_what_it_
     kills = killed_again_and_again(str(tmp_path / "in.log"), f"{broker.url}/logs.a", tmp_path, written, 3000, is_done)
     assert kills > 2
     assert broker.content("logs") == [line.upper() for line in lines]
+
+
+def test_the_example_of_the_documentation(broker: Broker) -> None:
+    broker.make("done")
+    broker.fill("logs.app", ["warn: disk space low"])
+    section = (
+        (Path(__file__).parents[1] / "docs" / "connectors.md").read_text(encoding="utf-8").partition("## NATS JetStream")[2]
+    )
+    example = section.partition("```py\n")[2].partition("```")[0]
+    scope: dict[str, Any] = {}
+    exec(example.replace("127.0.0.1:4222", f"127.0.0.1:{broker.server.port}"), scope)
+    until(lambda: broker.stored("done") == 1)
+    scope["run"].stop()
+    scope["run"].wait()
+    assert broker.content("done") == ["WARN: DISK SPACE LOW"]

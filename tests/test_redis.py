@@ -369,14 +369,31 @@ def test_what_cannot_be_reached_is_said_at_once_and_without_passwords(broker: Br
         broker.source("text")
     with pytest.raises(SinkError, match="is no stream, but of the type string"):
         broker.sink("text")
-    with redis_server(tmp_path, "--requirepass", "secret") as server:
+    with redis_server(tmp_path, "--requirepass", "sec/r@t") as server:
         for name in ("", ":wrong@"):
             with pytest.raises(SourceError, match=r"cannot be reached: .*(Authentication|password)") as error:
                 RedisSource("logs", url=f"redis://{name}127.0.0.1:{server.port}")
             assert "wrong" not in str(error.value)
-        source = RedisSource("logs", url=f"redis://:secret@127.0.0.1:{server.port}")
+        source = RedisSource("logs", url=f"redis://:sec%2Fr%40t@127.0.0.1:{server.port}")
         assert source.name == f"redis://127.0.0.1:{server.port}/logs"
         source.close()
+
+
+def test_a_server_that_lets_nobody_acknowledge_is_told_of_and_costs_no_line(broker: Broker) -> None:
+    broker.fill("logs", [f"line {number}" for number in range(10)])
+    first = broker.source("logs")
+    pass_on(first, taken(first, 10), 4)
+    position = first.position()
+    first.close()
+    broker.client.execute_command("ACL", "SETUSER", "reader", "on", ">pass", "~*", "+@all", "-xack")
+    source = broker.source("logs", url=broker.url.replace("//", "//reader:pass@"))
+    source.resume(position)  # four are to be acknowledged at once
+    chunks = taken(source, 6)
+    assert lines_of(chunks) == [f"line {number}" for number in range(4, 10)]
+    pass_on(source, chunks)
+    with pytest.raises(SourceError, match="entries cannot be acknowledged: .*permission"):
+        commit(source)
+    source.close()
 
 
 def test_sources_and_sinks_by_address(broker: Broker) -> None:
@@ -597,3 +614,17 @@ def test_a_run_that_is_killed_again_and_again_neither_loses_nor_doubles(
     assert kills > 2
     content = file.read_text().splitlines() if output == "file" else lasting.content("out")
     assert content == [line.upper() for line in lines]
+
+
+def test_the_example_of_the_documentation(broker: Broker) -> None:
+    broker.fill("logs", ["warn: disk space low"])
+    section = (
+        (Path(__file__).parents[1] / "docs" / "connectors.md").read_text(encoding="utf-8").partition("## Redis streams")[2]
+    )
+    example = section.partition("```py\n")[2].partition("```")[0]
+    scope: dict[str, Any] = {}
+    exec(example.replace("127.0.0.1:6379", f"127.0.0.1:{broker.server.port}"), scope)
+    until(lambda: bool(broker.client.exists("done")))
+    scope["run"].stop()
+    scope["run"].wait()
+    assert broker.content("done") == ["WARN: DISK SPACE LOW"]

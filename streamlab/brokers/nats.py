@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, wait
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from streamlab.brokers import Address, back_off, checked, shown
 from streamlab.errors import StreamlabError
@@ -71,7 +71,7 @@ class Connection:
             import nats  # noqa: F401  (not in the thread: there nobody would see what is missing)
         except ImportError:
             raise error("NATS needs the package nats-py: pip install 'streamlab[nats]'") from None
-        self._servers = servers_of(url, error)
+        self._servers, self._login = servers_of(url, error)
         self._name = name
         self._notices = notices
         self._timeout = timeout
@@ -94,16 +94,6 @@ class Connection:
             raise self._failure
 
     # For other threads
-
-    @property
-    def is_there(self) -> bool:
-        """Whether there is a connection, as far as is known."""
-        return self._client is not None
-
-    @property
-    def reason(self) -> str:
-        """Why there is none."""
-        return self._reason
 
     def run(self, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
         """Return what a coroutine returns that is made for the connection.
@@ -230,7 +220,7 @@ class Connection:
             "reconnect_time_wait": 0,
         }
         try:
-            await client.connect(self._servers, **settings | self._options)
+            await client.connect(self._servers, **settings | self._login | self._options)
             await self._prepare(self, client)
         except BaseException as problem:
             await _end(client)
@@ -266,32 +256,35 @@ async def _end(client: Client) -> None:
 
 def _with_discovered(servers: list[str], client: Client) -> list[str]:
     """Return servers, and those that they have told of."""
-    first = urlsplit(servers[0])
-    user, at, _ = first.netloc.rpartition("@")
-    found = (f"{first.scheme}://{user}{at}{uri.netloc}" for uri in client.discovered_servers)
-    return list(dict.fromkeys((*servers, *found)))
+    scheme = servers[0].partition("://")[0]
+    return list(dict.fromkeys((*servers, *(f"{scheme}://{uri.netloc}" for uri in client.discovered_servers))))
 
 
-def servers_of(url: str, error: type[StreamlabError]) -> list[str]:
-    """Return the URLs of servers that are written as one; who has no user of its own has that of the first.
+def servers_of(url: str, error: type[Exception]) -> tuple[list[str], dict[str, str]]:
+    """Return the URLs of servers that are written as one, without user and password; and those, for ``nats.connect``.
 
     Raises:
-        StreamlabError: an ``error``; one of them is no URL.
+        Exception: an ``error``; one of them is no URL.
 
-    >>> servers_of("nats://me:secret@a:4222,b", ValueError)
-    ['nats://me:secret@a:4222', 'nats://me:secret@b:4222']
+    >>> servers_of("nats://me:se%2Fcret@a:4222,b", ValueError)
+    (['nats://a:4222', 'nats://b:4222'], {'user': 'me', 'password': 'se/cret'})
     """
     scheme, found, hosts = url.partition("://")
     if not found:
         scheme, hosts = "nats", url
-    user, at, _ = hosts.split(",")[0].rpartition("@")
+    login: dict[str, str] = {}
     servers: list[str] = []
     for server in hosts.split(","):
         own, _, host = server.rpartition("://")
-        host = host if "@" in host or not at else f"{user}@{host}"
-        with_port = host if re.search(r":\d+/?$", host) else f"{host.rstrip('/')}:4222"
-        servers.append(checked(f"{own or scheme}://{with_port}", error))
-    return servers
+        parts = urlsplit(checked(f"{own or scheme}://{host}", error))
+        users, _, host = parts.netloc.rpartition("@")
+        name, _, password = users.partition(":")
+        if password:
+            login = login or {"user": unquote(name), "password": unquote(password)}
+        elif name:
+            login = login or {"token": unquote(name)}
+        servers.append(f"{parts.scheme}://{host}" + ("" if re.search(r":\d+$", host) else ":4222"))
+    return servers, login
 
 
 def subject_of(address: Address, error: type[StreamlabError], what: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.brokers import parse, shown
+from streamlab.brokers import parse
 from streamlab.brokers.nats import DEFAULT_URL, Connection, Lost, servers_of, subject_of, text_of
 from streamlab.errors import Outage, SinkError
 from streamlab.notices import Notice
@@ -65,7 +65,7 @@ class NatsSink:
     def __init__(self, subject: str, *, url: str = DEFAULT_URL, timeout: float = 5.0, **options: Any) -> None:
         if not re.fullmatch(r"[^\s.*>]+(\.[^\s.*>]+)*", subject):
             raise SinkError(f"{subject!r} is no subject to publish to: it is words with dots between them, without * and >")
-        self.name = f"{shown(servers_of(url, SinkError)[0])}/{subject}"
+        self.name = f"{servers_of(url, SinkError)[0][0]}/{subject}"
         self.notices: deque[Notice] = deque()
         self._subject = subject
         self._timeout = timeout

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamlab.batch import Chunk, Places
-from streamlab.brokers import parse, shown
+from streamlab.brokers import parse
 from streamlab.brokers.nats import DEFAULT_URL, Connection, Lost, servers_of, subject_of
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
@@ -82,7 +82,7 @@ class NatsSource:
     ) -> None:
         if isinstance(start, str) and start not in STARTS:
             raise SourceError(f"start={start!r} is none of {', '.join(STARTS)}, and no number of a message")
-        self.name = f"{shown(servers_of(url, SourceError)[0])}/{stream}"
+        self.name = f"{servers_of(url, SourceError)[0][0]}/{stream}"
         self.notices: deque[Notice] = deque()
         self._max_line_bytes = max_line_bytes
         self._deliveries = Deliveries()

@@ -88,7 +88,7 @@ class RedisSource:
         self._start = start
         self._touch_every = claim_after / 4 or None
         self._max_line_bytes = max_line_bytes
-        block = min(BLOCK, int(timeout * 500))
+        block = max(min(BLOCK, int(timeout * 500)), 1)
         self._consumer = Consumer(self._client, stream, group, consumer or socket.gethostname(), claim_after, block)
         self._deliveries = Deliveries()
         self._due: list[bytes] = []  # to be acknowledged
@@ -164,7 +164,8 @@ class RedisSource:
             self._highest = max(self._highest or 0, number_of(entries[-1][0]))
         self._tell_of_vanished()
         if done:
-            self._settle(done)
+            with contextlib.suppress(Exception):  # they are told of later: the lines here are not to be lost by that
+                self._settle(done)
         chunk = self._lines(kept)
         chunk.places = Places(messages, [message.token.decode() for message in messages])
         return chunk
@@ -267,7 +268,6 @@ class RedisSource:
         self._client.close()
 
     def _reconnect(self) -> None:
-        import redis
         import tenacity
 
         if self._there.is_set():
@@ -276,7 +276,6 @@ class RedisSource:
         self.notices.append(Notice("disconnected", self.name, message))
         self._client.connection_pool.disconnect(inuse_connections=False)
         attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type((redis.RedisError, OSError)),
             wait=back_off(),
             sleep=tenacity.sleep_using_event(self._closed),
             stop=tenacity.stop_when_event_set(self._closed),
@@ -289,19 +288,27 @@ class RedisSource:
         self._there.set()
 
     def _touch(self, age: float) -> None:
-        import redis
-
         if self._there.is_set():
-            with contextlib.suppress(redis.RedisError, OSError):  # who reads will find out what is wrong
+            with contextlib.suppress(Exception):  # who reads will find out what is wrong
                 self._consumer.touch(self._deliveries.touch(time.monotonic(), age))
 
     # For the run's thread, and the one that saves
 
     def resume(self, position: Any) -> None:
-        """Go on where the source was whose `position` this is: what has passed there is left out."""
+        """Go on where the source was whose `position` this is: what has passed there is left out.
+
+        Raises:
+            SourceError: the server has gone away meanwhile.
+        """
+        import redis
+
         stretches = [[number_of(first), number_of(last), 0, count] for first, last, count in position["stretches"]]
         highest = max((stretch[1] for stretch in stretches), default=None)
-        if highest is not None and self._made and not self._consumer.reaches(highest):
+        try:
+            another = highest is not None and self._made and not self._consumer.reaches(highest)
+        except (redis.RedisError, OSError) as problem:
+            raise SourceError(f"{self.name} cannot be reached: {problem}") from problem
+        if another:
             message = f"{self.name}: the stream is another one than the run before has read: it is read from its start"
             self.notices.append(Notice("vanished", self.name, message))
             stretches = []
@@ -324,12 +331,10 @@ class RedisSource:
         Raises:
             SourceError: the server refuses.
         """
-        import redis
-
         tokens = self._deliveries.acknowledge(position)
         try:
             self._settle(tokens)
-        except (redis.RedisError, OSError) as problem:
+        except Exception as problem:
             if not is_away(problem) and not self._closed.is_set():
                 raise SourceError(f"{self.name}: entries cannot be acknowledged: {problem}") from problem
 
