@@ -391,7 +391,7 @@ def test_a_server_that_lets_nobody_acknowledge_is_told_of_and_costs_no_line(brok
     chunks = taken(source, 6)
     assert lines_of(chunks) == [f"line {number}" for number in range(4, 10)]
     pass_on(source, chunks)
-    with pytest.raises(SourceError, match="entries cannot be acknowledged: .*permission"):
+    with pytest.raises(SourceError, match=r"entries cannot be acknowledged: .*permission"):
         commit(source)
     source.close()
 
