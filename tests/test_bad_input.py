@@ -68,7 +68,9 @@ NOT_A_NUMBER = {
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, *NOT_A_NUMBER])
-@pytest.mark.parametrize("parser", [processors.parse_json(), processors.parse_json({"a": "int"}), json.loads], ids=repr)
+@pytest.mark.parametrize(
+    "parser", [processors.parse_json(), processors.parse_json({"a": "int"}), json.loads], ids=["any", "fields", "loads"]
+)
 def test_json_that_breaks_parsers(parser: Any, name: str) -> None:
     """It is a dead letter, and the lines beside it are read. Python's own reader takes NaN, so a function with it does."""
     takes = parser is json.loads and name in NOT_A_NUMBER

@@ -269,6 +269,7 @@ def test_a_body_that_is_too_long(way: str) -> None:
         (gzip.compress(b"a line\n") + b"more", "not gzip"),
         (b"", "ends in the middle"),
     ],
+    ids=["cut off", "followed by more", "empty"],
 )
 def test_a_gzip_body_that_is_damaged_is_refused_whole(content: bytes, says: str) -> None:
     with unread() as (source, client):
