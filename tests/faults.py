@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,20 +16,20 @@ from pathlib import Path
 from streamlab.sources.follow import FollowSource
 from tests.waiting import until
 
-#: Writes lines ``0, 1, 2 ...`` and rotates by renaming; each line is written in two parts, so that it can be torn.
-_ROTATING = """
+#: Writes lines ``1, 2 ...`` and rotates by renaming; each tenth line is written in two parts, so that it can be torn.
+_ROTATING = r"""
 import os, sys, time
 folder, rotations, lines, rate, keep = sys.argv[1], *map(int, sys.argv[2:])
 path = os.path.join(folder, "app.log")
-number = 0
+number = 1
 start = time.monotonic()
 for rotation in range(rotations + 1):
     file = open(path, "ab", buffering=0)
     for _ in range(lines):
-        line = b"%d " % number + b"x" * (number % 97) + b"\\n"
+        line = b"%d " % number + b"x" * (number % 97) + b"\n"
         if number % 10 == 0:
-            file.write(line[:5])
-            file.write(line[5:])
+            file.write(line[:3])
+            file.write(line[3:])
         else:
             file.write(line)
         number += 1
@@ -40,7 +42,7 @@ for rotation in range(rotations + 1):
         if os.path.exists(f"{path}.{index}"):
             os.rename(f"{path}.{index}", f"{path}.{index + 1}")
     os.rename(path, f"{path}.1")
-    file.write(b"%d late\\n" % number)  # the writer has not noticed yet
+    file.write(b"%d late\n" % number)  # the writer has not noticed yet
     number += 1
 print(number)
 """
@@ -141,7 +143,9 @@ def rotations(
         where: what is followed in the folder.
         options: of `FollowSource`.
     """
+    (folder / "app.log").write_text("0 \n")
     with following(FollowSource([folder / where], **options)) as reading:  # type: ignore[arg-type]
+        reading.wait_for(1)
         arguments = [str(folder), str(count), str(lines), str(rate), str(keep)]
         writer = subprocess.run([sys.executable, "-c", _ROTATING, *arguments], check=True, capture_output=True, text=True)
         written = int(writer.stdout)
@@ -159,9 +163,58 @@ def wait_until_quiet(reading: Following, expected: int, quiet: float = 0.5) -> N
     time.sleep(quiet)
 
 
-def while_doing(work: Callable[[threading.Event], None]) -> tuple[threading.Thread, threading.Event]:
-    """Start a thread that works until its event is set."""
-    stop = threading.Event()
-    thread = threading.Thread(target=work, args=(stop,))
-    thread.start()
-    return thread, stop
+#: Writes lines ``1, 2 ...`` to an open file, so many a second, until it is told to stop: appending, or where it was.
+_APPENDING = r"""
+import os, select, sys, time
+file = open(sys.argv[1], sys.argv[3], buffering=0)
+rate, number, start = int(sys.argv[2]), 1, time.monotonic()
+while not select.select([sys.stdin], [], [], max(number / rate - (time.monotonic() - start), 0))[0]:
+    file.write(b"%d " % number + b"x" * (number % 97) + b"\n")
+    number += 1
+print(number)
+"""
+
+
+@contextmanager
+def writing(path: Path, rate: int, mode: str = "ab") -> Iterator[Callable[[], int]]:
+    """Have another process write numbered lines, the first of which is there; give what stops it, and tells how many."""
+    path.write_text("0 \n")
+    command = [sys.executable, "-c", _APPENDING, str(path), str(rate), mode]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield lambda: int(process.communicate("stop\n", timeout=30)[0])
+        finally:
+            process.kill()
+
+
+def copies_and_truncations(
+    folder: Path, count: int, rate: int, *, pause: float = 0.05, where: str = "app.log", **options: float
+) -> tuple[Outcome, list[str]]:
+    """Follow a file that another process writes, while it is copied and truncated so many times.
+
+    Args:
+        folder: where, empty.
+        count: truncations.
+        rate: lines a second.
+        pause: seconds between two of them.
+        where: what is followed in the folder.
+        options: of `FollowSource`.
+
+    Returns:
+        What came of the lines, and those of them that are in some file, and did not come.
+    """
+    log = folder / "app.log"
+    with writing(log, rate) as stop, following(FollowSource([folder / where], **options)) as reading:  # type: ignore[arg-type]
+        reading.wait_for(2)
+        for _ in range(count):
+            time.sleep(pause)
+            for index in reversed(range(1, count)):
+                if (old := folder / f"app.log.{index}").exists():
+                    old.rename(folder / f"app.log.{index + 1}")
+            shutil.copyfile(log, folder / "app.log.1")
+            os.truncate(log, 0)
+        written = stop()
+        kept = {line for path in folder.iterdir() for line in path.read_text().splitlines()}
+        until(lambda: kept <= set(reading.lines) or reading.error is not None)
+        time.sleep(0.5)
+    return outcome(reading.lines, written), sorted(kept - set(reading.lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import deque
@@ -10,14 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from streamlab.sources.compressed import extension
-from streamlab.sources.copies import Copies
+from streamlab.sources.copies import TRIES, Copies, is_beginning
 from streamlab.sources.generations import Generation, Key, key_of
 from streamlab.sources.locate import files_now, is_pattern
 from streamlab.sources.register import REMEMBERED, Register
 from streamlab.sources.rotation import age, begins_with, is_rotated, rotated_names
-
-#: How often names are looked at until two looks in a row see the same.
-TRIES = 50
 
 
 @dataclass(slots=True, eq=False)
@@ -165,9 +163,11 @@ class Catalogue:
         if known is not None and not self._register.is_in(known, path, status):
             self._replaced(known)
             known = None
-        if known is not None and self._was_emptied(known, path, status):
-            self._register.drop(known)
-            known = None
+        elif known is not None and path in self.lineages and self.lineages[path].current is known:
+            unchanged = status.st_mtime_ns == known.modified and not known.length
+            if not unchanged and not self._is_vetted(self.lineages[path], known):
+                self._register.drop(known)
+                known = None
         if known is None and (origin := self._origin(path)) is not None:
             self._look_again(origin)  # it may have been rotated since it was looked at: then this belongs to it
             known = self._register.of(key_of(status))
@@ -181,12 +181,18 @@ class Catalogue:
             self._leave(self.lineages[path])
         self._note(known, status)
 
-    def _was_emptied(self, known: Generation, path: str, status: os.stat_result) -> bool:
-        """Tell whether a file of which nothing was read may have been copied and truncated since it was seen at its name."""
-        lineage = self.lineages.get(path)
-        if lineage is None or lineage.current is not known or known.at or known.packed:
+    def _is_vetted(self, lineage: Lineage, generation: Generation) -> bool:
+        """Tell whether what is in a file is the first that was in it since it was seen at its name.
+
+        Before anything is read of it, it might have been copied and truncated, and hold something else by now.
+        """
+        if generation.vetted or generation.packed or generation.at:
+            return True
+        begun = generation.begins()  # known before looking for copies: a later truncation will be noticed by it
+        if (lineage.given or lineage.last is not None) and self._strangers(lineage, generation.descriptor):
             return False
-        return status.st_mtime_ns != known.modified and bool(self._strangers(lineage))
+        generation.vetted = begun
+        return True
 
     def _note(self, known: Generation, status: os.stat_result) -> None:
         """Take note of the state of a file that is not open."""
@@ -216,7 +222,6 @@ class Catalogue:
         elif generation.left is None:  # it was rotated before it was found: its last line is one without its end
             generation.left = self._now
         generation.modified = status.st_mtime_ns
-        generation.vet()
 
     def _origin(self, path: str) -> Lineage | None:
         """Return the lineage of which a path is, without doubt, a name that rotation gives."""
@@ -270,7 +275,9 @@ class Catalogue:
         descriptor = os.open(lineage.name, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if lineage.given or lineage.last is not None:
-                while self._add_between(lineage):  # among them what was opened just now, if it was rotated meanwhile
+                while self._add_between(
+                    lineage, descriptor
+                ):  # among them what was opened just now, if it was rotated meanwhile
                     os.close(descriptor)
                     descriptor = -1
                     descriptor = os.open(lineage.name, os.O_RDONLY | os.O_CLOEXEC)
@@ -289,16 +296,24 @@ class Catalogue:
         generation.checked = not generation.packed and (cut or self._fresh)
         generation.reborn = cut
         generation.modified = generation.stamp[1]
-        generation.vet()
+        if not self._is_vetted(lineage, generation):
+            self._register.drop(generation)
+            self._register.again = True
+            return
         lineage.queue.append(generation)
         lineage.current = lineage.last = generation
         self.stirred.add(lineage)
 
-    def _add_between(self, lineage: Lineage) -> bool:
-        """Take up the files that were at a name for a while, since it was last looked at; tell whether there are any."""
+    def _add_between(self, lineage: Lineage, descriptor: int | None = None) -> bool:
+        """Take up the files that were at a name for a while, since it was last looked at; tell whether there are any.
+
+        Args:
+            lineage: of the name.
+            descriptor: of the file that is at the name now.
+        """
         found: list[Generation] = []
         for _ in range(TRIES):
-            strangers = self._strangers(lineage)
+            strangers = self._strangers(lineage, descriptor)
             for path in strangers:
                 with self._register.reading(path):
                     found.append(self._create(lineage, path))
@@ -309,7 +324,7 @@ class Catalogue:
         found.sort(key=lambda generation: (generation.modified, age(os.path.basename(generation.path), lineage.base)))
         for generation in found:
             if lineage.last is not None and lineage.last.cut and _is_copy(generation, lineage.last):
-                self._register.leave_out(generation)
+                self._copies.take(lineage.last, generation)
             else:
                 self._register.put_last(generation)
                 lineage.queue.append(generation)
@@ -336,11 +351,19 @@ class Catalogue:
         generation.checked = not generation.packed
         return generation
 
-    def _strangers(self, lineage: Lineage) -> dict[str, Key]:
-        """Return the files with rotated names, younger than what is known, that are not known themselves."""
-        while (found := dict(self._strangers_now(lineage))) != dict(self._strangers_now(lineage)):
-            pass
-        return found
+    def _strangers(self, lineage: Lineage, descriptor: int | None = None) -> dict[str, Key]:
+        """Return the files with rotated names, younger than what is known, that are not known themselves.
+
+        A copy of what is at the name now, and perhaps about to be cut off, is none of them.
+        """
+        found = dict(self._strangers_now(lineage))
+        for _ in range(TRIES):
+            before, found = found, dict(self._strangers_now(lineage))
+            if found == before:
+                break
+        if descriptor is None:
+            return found
+        return {path: key for path, key in found.items() if not is_beginning(path, descriptor)}
 
     def _strangers_now(self, lineage: Lineage) -> Iterator[tuple[str, Key]]:
         since = 0 if lineage.last is None else lineage.last.modified
@@ -360,7 +383,10 @@ class Catalogue:
             with suppress(OSError):  # it has got another name by now
                 status = os.stat(path)
                 if stat.S_ISREG(status.st_mode) and not self._is_known(path, status):
-                    yield path, status
+                    if os.access(path, os.R_OK):
+                        yield path, status
+                    else:
+                        self._register.complain(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
     def _is_known(self, path: str, status: os.stat_result) -> bool:
         known = self._register.of(key_of(status))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
-from collections.abc import Iterator
 
 from streamlab.errors import SourceError
 from streamlab.identity import HEAD
@@ -13,6 +13,9 @@ from streamlab.sources.compressed import extension
 from streamlab.sources.generations import TAIL, Generation, Mark, key_of
 from streamlab.sources.register import Register
 from streamlab.sources.rotation import is_rotated
+
+#: How often names are looked at until two looks in a row see the same.
+TRIES = 50
 
 
 class Copies:
@@ -41,7 +44,7 @@ class Copies:
         if generation.over or nothing_left or not generation.size:
             generation.sealed = True
         else:
-            self._find(generation, now)
+            self.find(generation)
 
     def check(self, generation: Generation, now: float) -> bool:
         """Tell whether a generation is in its file, opened; if not, look for its content elsewhere.
@@ -49,7 +52,9 @@ class Copies:
         Raises:
             OSError: it cannot be opened.
         """
-        found = generation.over or generation.key is None or self._register.open(generation)
+        if generation.over or generation.key is None or (generation.sealed and not generation.unread):
+            return True
+        found = self._register.open(generation)
         if found and generation.descriptor is not None and not generation.packed:
             found = True if generation.holds(generation.descriptor) else None
         if found:
@@ -101,35 +106,33 @@ class Copies:
         generation.checked = True
         return False
 
-    def _find(self, generation: Generation, now: float) -> None:
+    def find(self, generation: Generation) -> None:
         """Look for a copy of a generation, in the files beside it that are not known to be something else."""
-        best, size, where = -1, -1, ""
-        for path in self._candidates(generation):
-            descriptor = -1
-            try:
-                with self._register.reading(path):
-                    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                    length = os.fstat(descriptor).st_size
-                    if length > size and self._is_copy(generation, descriptor, path):
-                        best, descriptor = descriptor, best
-                        size, where = length, path
-            finally:
-                if descriptor >= 0:
-                    os.close(descriptor)
-        if best >= 0:
-            self._adopt(generation, size, best, where)
-
-    def _candidates(self, generation: Generation) -> Iterator[str]:
-        try:
-            names = os.listdir(generation.folder)
-        except OSError:  # it has gone
-            return
-        for path in (os.path.join(generation.folder, name) for name in names):
-            if not extension(path) and os.path.isfile(path):
-                yield path
+        for _ in range(TRIES):
+            names = _names(generation.folder)
+            best, size, where = -1, -1, ""
+            for path in (os.path.join(generation.folder, name) for name in names if not extension(name)):
+                descriptor = -1
+                try:
+                    with self._register.reading(path):
+                        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                        length = os.fstat(descriptor).st_size
+                        if length > size and self._is_copy(generation, descriptor, path):
+                            best, descriptor = descriptor, best
+                            size, where = length, path
+                finally:
+                    if descriptor >= 0:
+                        os.close(descriptor)
+            if best >= 0:
+                self._adopt(generation, size, best, where)
+                return
+            if names == _names(generation.folder):  # none of them has moved while it was looked for
+                return
 
     def _is_copy(self, generation: Generation, descriptor: int, path: str) -> bool:
         status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return False
         known = self._register.of(key_of(status))
         if known is not None and (known.checked or known.at) and self._register.is_in(known, path, status):
             return False
@@ -145,7 +148,7 @@ class Copies:
         elif before is not None:  # it was written over
             self.cut(before, generation.grew)
         if generation.cut and not generation.over:
-            self._say_cut(generation, max(generation.size - max(size, generation.at), 0), path)
+            self._say_cut(generation, size, path)
         generation.size = size
         if size > generation.at:
             self._register.put(generation, descriptor, path)
@@ -159,16 +162,26 @@ class Copies:
             generation.length = generation.size = generation.at
             generation.sealed = True
 
-    def _say_cut(self, generation: Generation, lost: int, path: str) -> None:
-        but = f", but {lost:,} bytes are missing there" if lost else ""
-        message = (
-            f"{generation.name} was cut off after {generation.at:,} bytes were read of it; the rest is read from its copy"
-            f" {path}{but}; whether more was written in between cannot be known"
-        )
-        self._register.say("truncated", generation.name, message, lost)
+    def _say_cut(self, generation: Generation, size: int, path: str) -> None:
+        lost = max(generation.size - max(size, generation.at), 0)
+        # What was rotated and packed while nobody looked has been cut off in no way: another file has got its inode.
+        if lost or not extension(path):
+            message = (
+                f"{generation.name} was cut off after {generation.at:,} bytes were read of it; its copy {path} has"
+                f" {max(size - generation.at, 0):,} more{f', {lost:,} are missing' if lost else ''};"
+                " whether more was written in between cannot be known"
+            )
+            self._register.say("truncated", generation.name, message, lost)
 
     def _beside(self, generation: Generation) -> list[Generation]:
         return [other for other in self._register if other is not generation and other.folder == generation.folder]
+
+    def take(self, generation: Generation, copy: Generation) -> None:
+        """Take note that a file which has just been found is a copy of a generation that was cut off."""
+        if copy.descriptor is None or copy.length <= generation.at:
+            self._register.leave_out(copy)
+        else:
+            self._adopt(generation, copy.length, os.dup(copy.descriptor), copy.path)
 
     # Archives
 
@@ -247,9 +260,33 @@ class Copies:
             self._register.leave_out(archive)
 
 
+def _names(folder: str) -> dict[str, int]:
+    """Return the names in a folder, and the inodes."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.inode() for entry in entries}
+    except OSError:  # it has gone
+        return {}
+
+
+def is_beginning(path: str, other: int) -> bool:
+    """Tell whether a plain file holds a beginning of what another one holds that is open, or nothing at all."""
+    if extension(path):
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:  # it has got another name
+        return False
+    try:
+        length = os.fstat(descriptor).st_size
+        return not length or _begins(descriptor, length, other)
+    finally:
+        os.close(descriptor)
+
+
 def _begins(descriptor: int, length: int, other: int) -> bool:
     """Tell whether the content of an open file is a beginning of that of another one."""
-    begin = max(length - TAIL, 0)
-    return os.fstat(other).st_size >= length and os.pread(other, TAIL, begin)[: length - begin] == os.pread(
-        descriptor, TAIL, begin
-    )
+    if os.fstat(other).st_size < length:
+        return False
+    starts = (0, max(length - TAIL, 0))
+    return all(os.pread(descriptor, TAIL, at)[: length - at] == os.pread(other, TAIL, at)[: length - at] for at in starts)

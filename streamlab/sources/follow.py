@@ -237,7 +237,7 @@ class FollowSource:
         for generation in list(lineage.queue):
             if generation.packed and not generation.checked:
                 again = self._copies.inspect(generation, now) or again
-        lineage.queue = deque(generation for generation in lineage.queue if not generation.over)
+        lineage.queue = deque(each for each in lineage.queue if each in self._register and not each.over)
         # What is written to a file comes after all that was written to the one before: so older ones are measured last.
         upto = {generation: self._measure(generation, now) for generation in reversed(lineage.queue)}
         for generation in list(lineage.queue):
@@ -259,14 +259,11 @@ class FollowSource:
             return False
         if generation.key is None and not generation.sealed and not self._copies.is_lost(generation):
             return False
-        if (
-            generation.key is not None
-            and (generation.unread or generation.left is not None)
-            and not self._opened(generation, now)
-        ):
+        needed = generation.key is not None and (generation.unread or generation.left is not None)
+        if needed and generation.descriptor is None and not self._copies.check(generation, now):
             return False
         if not generation.vetted and generation.left is None and not (generation.at or generation.packed):
-            self._register.again = generation.length > 0
+            self._register.again = self._register.again or generation.length > 0
             return False
         if not generation.checked and generation.length and self._copies.is_held(generation, now):
             return False
@@ -277,12 +274,6 @@ class FollowSource:
             self._register.finish(generation)
             return True
         return False if generation.half and generation.left is not None else None
-
-    def _opened(self, generation: Generation, now: float) -> bool:
-        """Tell whether the file of a generation is open, or is not needed any more."""
-        if generation.sealed and not generation.unread:
-            return True
-        return generation.descriptor is not None or self._copies.check(generation, now)
 
     def _read(self, generation: Generation, upto: int, now: float) -> bool:
         chunk = generation.take(upto)

@@ -175,18 +175,18 @@ class Generation:
 
     def holds(self, descriptor: int) -> bool:
         """Tell whether an open file is still the one that was read: by its beginning, and the bytes before the offset."""
-        head = self._begins()
+        head = self._first()
         return (
             os.fstat(descriptor).st_size >= self.at
             and (head is None or head.fits(descriptor))
             and self._ends().fits(descriptor)
         )
 
-    def vet(self) -> None:
-        """Take note that names were looked at, and that it is what is at its name."""
-        if not self.vetted and self.length and self.descriptor is not None and not self.packed:
-            self._head = self._head or os.pread(self.descriptor, HEAD, 0)
-            self.vetted = True
+    def begins(self) -> bool:
+        """Tell whether there is something in it; what it begins with is known from then on."""
+        if not self._head and self.descriptor is not None:
+            self._head = os.pread(self.descriptor, HEAD, 0)
+        return bool(self._head)
 
     def leave_out(self) -> None:
         """Read nothing of what is in the file now."""
@@ -266,7 +266,10 @@ class Generation:
         except OSError:  # there is nothing but a hole
             return
         block = os.pread(descriptor, BLOCK, start)
-        self.at = self.begun = start + len(block) - len(block.lstrip(b"\0"))
+        start += len(block) - len(block.lstrip(b"\0"))
+        if not start:
+            return
+        self.at = self.begun = start
         self._head = os.pread(descriptor, HEAD, 0)
         self._tail = os.pread(descriptor, min(self.at, TAIL), max(self.at - TAIL, 0))
         self.passed = Mark.of(self._tail, self.at)
@@ -279,7 +282,7 @@ class Generation:
 
     def marks(self) -> list[Mark]:
         """Return what is known of its content, by rising offset."""
-        head = self._begins()
+        head = self._first()
         known = {mark.offset: mark for mark in (*self._marks, self._ends(), *([head] if head else ())) if mark.length}
         return [known[offset] for offset in sorted(known)]
 
@@ -297,7 +300,7 @@ class Generation:
         near = bool(marks) and (size >= self.at or size - marks[-1].offset <= BLOCK)
         return near and all(mark.fits(descriptor) for mark in marks)
 
-    def _begins(self) -> Mark | None:
+    def _first(self) -> Mark | None:
         return Mark.of(self._head, len(self._head)) if self._head else self._head_mark
 
     def _ends(self) -> Mark:
@@ -307,7 +310,7 @@ class Generation:
 
     def saved(self) -> dict[str, Any]:
         """Return what another process needs to go on with it, as plain data."""
-        passed, head = self.passed, self._begins()
+        passed, head = self.passed, self._first()
         return {
             "name": self.name,
             "path": self.path,

@@ -58,15 +58,13 @@ class Register:
 
     @contextmanager
     def reading(self, path: str) -> Iterator[None]:
-        """Pass over errors, say so once of each path, until it works; a file that has gone meanwhile is no error."""
+        """Pass over errors, and say so once until the file could be opened; one that has gone meanwhile is no error."""
         try:
             yield
         except (FileNotFoundError, NotADirectoryError):
             return
         except (OSError, SourceError) as error:
             self.complain(path, error)
-        else:
-            self._unreadable.discard(path)
 
     def complain(self, path: str, error: OSError | SourceError) -> None:
         """Say that a path cannot be read, if that was not said."""
@@ -98,6 +96,7 @@ class Register:
         """Take note that a generation is in an open file, and in no other."""
         self.take_out(generation)
         generation.attach(descriptor, path)
+        self._unreadable.discard(path)
         self._enter(generation)
         self.touch(generation)
         self._close_some(generation)
