@@ -270,6 +270,11 @@ class Account:
             rows = [asdict(notice) for notice in islice(reversed(journal.notices.recent), limit)]
         return [plain({name: row[name] for name in NOTICE_COLUMNS}) for row in rows]
 
+    def new_notices(self, since: int) -> tuple[list[str], int]:
+        """Return what notices told after number ``since`` say, oldest first, and the number of the last."""
+        with self._journal() as journal:
+            return [n.message for n in journal.notices.recent if n.number > since], journal.notices.total
+
     def graph(self) -> dict[str, Any]:
         """Return nodes and edges with their counts as plain data; ``null`` is the source or the way out."""
         return report.graph(self.pipeline.describe(), self.snapshot())

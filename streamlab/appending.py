@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import stat
@@ -34,7 +35,7 @@ class Appending:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._named = os.path.exists(path)  # its name lasts
+        self._named = False  # whether its name is known to last
         self._file: Any = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close
         status = os.fstat(self._file.fileno())
         self._regular = stat.S_ISREG(status.st_mode)
@@ -105,10 +106,16 @@ def write_all(file: Any, data: bytes | memoryview) -> None:
 
 
 def sync_folder(path: str) -> None:
-    """See to it that the name of a file survives a crash, as its contents do by `Appending.sync`."""
-    with contextlib.suppress(OSError):  # some file systems do not know it
-        folder = os.open(os.path.dirname(path) or os.curdir, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    """See to it that the name of a file survives a crash, as its contents do by `Appending.sync`.
+
+    Raises:
+        OSError: it cannot be known that it does.
+    """
+    folder = os.open(os.path.dirname(path) or os.curdir, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):  # a file system that does not know it
+            raise
+    finally:
+        os.close(folder)

@@ -21,6 +21,8 @@ from streamlab.state import Packed, packed, unpacked
 FORMAT = 1
 #: Primary result codes (https://www.sqlite.org/rescode.html) of what may be over by and by.
 _FOR_NOW = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
+#: Extended codes of what a second attempt would only seem to mend: a disk that could not say that data has reached it.
+_FOR_GOOD = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 _TABLES = """
 create table if not exists parts (name text primary key, pickled integer not null, data blob not null) without rowid;
 create table if not exists history (tick integer primary key, data blob not null);
@@ -116,12 +118,20 @@ class Checkpoint:
         if any(part.pickled for part in stored.values()):
             self._check_owner()
         self._written = stored
-        parts = {name: unpacked(part) for name, part in stored.items()}
+        parts = {name: self._unpacked(name, part) for name, part in stored.items()}
         if parts["format"] != FORMAT:
             raise CheckpointError(
                 f"the checkpoint {self.folder} has format {parts['format']}, and this version of streamlab reads {FORMAT}"
             )
         return parts
+
+    def _unpacked(self, name: str, part: Packed) -> Any:
+        try:
+            return unpacked(part)
+        except Exception as error:  # of a pickle: its classes are not there, or their code fails
+            raise CheckpointError(
+                f"the checkpoint {self.folder} has {name} that cannot be read: {type(error).__name__}: {error}"
+            ) from error
 
     def history(self) -> Iterable[tuple[int, Any]]:
         """Yield the rows of the history, by rising tick."""
@@ -157,7 +167,8 @@ class Checkpoint:
                 raise
         except sqlite3.Error as error:
             message = f"the checkpoint {self.folder} cannot be written: {error}"
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FOR_NOW:
+            code = getattr(error, "sqlite_errorcode", 0)
+            if code & 0xFF in _FOR_NOW and code not in _FOR_GOOD:
                 raise Outage(message) from error
             raise CheckpointError(message) from error
         self._written = parts

@@ -1,7 +1,8 @@
 """The dead letter queue: lines that failed for good, whole, as JSON lines in a folder, to be looked at and replayed.
 
-The folder has segments, ``00000001.jsonl`` and so on, of which the last one grows; ``cat FOLDER/*.jsonl | jq`` reads all.
-A run that writes to it holds a lock, so that nobody else does, and nobody takes the last segment away.
+The folder has segments, ``letters-00000001.jsonl`` and so on, of which the last one grows; ``cat FOLDER/*.jsonl | jq`` reads
+all. A run that writes to it holds a lock, so that nobody else does, and nobody takes the last segment away. The number of a
+segment is never used again, also when all are gone: the file ``lock`` has the last one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -18,7 +20,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from streamlab.appending import Appending
+from streamlab.appending import Appending, sync_folder
 from streamlab.errors import Outage, SinkError
 from streamlab.failures import Failure, Letter
 from streamlab.notices import Notice
@@ -45,7 +47,7 @@ WhenFull = Literal["block", "drop_oldest", "stop"]
 WHEN_FULL: tuple[WhenFull, ...] = ("block", "drop_oldest", "stop")
 #: Parts of its bound that a queue has, so that the oldest letters can go without all the others.
 PARTS = 8
-_SEGMENT = re.compile(r"[0-9]{8,}\.jsonl")
+_SEGMENT = re.compile(r"letters-([0-9]{8,})\.jsonl")
 
 
 class DeadLetterQueue:
@@ -116,28 +118,61 @@ class DeadLetterQueue:
         if self._lock is None:
             raise SinkError(f"the dead letter queue {self.name} is being written by another run: give each its own")
         self._lineage, self._version = lineage, version
-        self._number = max((number for number, _ in self._segments()), default=0)
+        used = os.pread(self._lock, 100, 0).strip()
+        self._number = max(int(used or 0), *(number for number, _ in self._segments()), 0)
         self._bytes = self._size()
 
-    def resume(self, mark: Mapping[str, int], lineage: str = "", version: str = "") -> None:
-        """Go on at a mark; letters that were written after it are taken back. Arguments and errors are those of `begin`."""
+    def resume(self, mark: Mapping[str, int], dead: int, lineage: str = "", version: str = "") -> None:
+        """Go on at a mark; letters of this lineage that were written after it are taken back, those of others stay.
+
+        Args:
+            mark: as `mark` gave it.
+            dead: letters of the lineage at that time.
+            lineage: as of `begin`.
+            version: as of `begin`.
+
+        Raises:
+            SinkError: another run writes to it; it does not have what was written to it.
+        """
         self.begin(lineage, version)
+        self._number = max(self._number, mark["segment"])
         try:
             for number, path in self._segments():
-                if number > mark["segment"]:
-                    os.unlink(path)
-            path = self._path(mark["segment"])
-            if mark["segment"] and os.path.exists(path) and os.path.getsize(path) >= mark["length"]:
-                self._active = Appending(path)
-                self._active.cut(mark["length"])
+                if number >= mark["segment"]:
+                    self._take_back(path, mark["length"] if number == mark["segment"] else 0, dead)
         except OSError as error:
             raise SinkError(f"the dead letter queue {self.name} cannot be taken back: {error.strerror}") from error
-        self._number = mark["segment"]
         self._bytes = self._size()
+
+    def _take_back(self, path: str, good: int, dead: int) -> None:
+        """Leave out of a segment, beyond so many bytes that are good, what this lineage wrote, and what is no letter."""
+        with open(path, "rb") as file:
+            kept = [file.read(good)]
+            if len(kept[0]) < good:
+                raise SinkError(
+                    f"{path} is shorter than the {good:,} bytes that were written to it: put it back as it was, or remove it"
+                )
+            rest = file.readlines()
+        for line in rest:
+            with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError, ValueError):
+                lineage, number = _number(msgspec.json.decode(line)["event_id"])
+                if line.endswith(b"\n") and (lineage != self._lineage or number < dead):
+                    kept.append(line)
+        if len(kept) - 1 == len(rest):
+            return
+        part = Appending(f"{path}.part")
+        part.cut(0)
+        part.write(b"".join(kept))
+        part.sync()
+        part.close()
+        os.rename(part.path, path)
+        sync_folder(path)
 
     def mark(self) -> dict[str, int]:
         """Return how far it is."""
-        return {"segment": self._number, "length": 0 if self._active is None else self._active.length}
+        if self._active is None:  # what comes later is in a later segment
+            return {"segment": self._number + 1, "length": 0}
+        return {"segment": self._number, "length": self._active.length}
 
     def packed(self, failures: Iterable[Failure]) -> Iterator[bytes]:
         """Yield what failed for good as pieces for `write`, none of which is large for this queue."""
@@ -180,15 +215,23 @@ class DeadLetterQueue:
             try:
                 active.sync()
             except (OSError, ValueError) as error:
+                if active is not self._active:  # another thread has just done with it, and has synced it
+                    return
                 raise SinkError(f"the dead letter queue {self.name} cannot be made to last: {error}") from error
 
     def close(self) -> None:
         """Let others write to it; more than once is fine."""
-        if self._active is not None:
-            self._active.close()
-        if self._lock is not None:
-            os.close(self._lock)
+        active, lock = self._active, self._lock
         self._active = self._lock = None
+        try:
+            if active is not None:
+                with contextlib.suppress(OSError):  # it has been written, and nobody waits for it to last
+                    active.sync()
+        finally:
+            if active is not None:
+                active.close()
+            if lock is not None:
+                os.close(lock)
 
     def _roll(self) -> None:
         """Begin a new segment; the one before lasts from then on."""
@@ -197,6 +240,8 @@ class DeadLetterQueue:
             self._active.close()
             self._active = None
         number = self._number + 1
+        assert self._lock is not None
+        os.pwrite(self._lock, f"{number:08}\n".encode(), 0)
         self._active = Appending(self._path(number))
         self._number = number
 
@@ -246,7 +291,7 @@ class DeadLetterQueue:
 
     def recent(self, lineage: str, limit: int) -> list[Failure]:
         """Return the last letters of a lineage as the failures that they were of, oldest first."""
-        own = (letter for letter in self.letters() if letter["event_id"].startswith(f"{lineage}-"))
+        own = (letter for letter in self.letters() if _number(letter["event_id"])[0] == lineage)
         return [failure_of(letter) for letter in deque(own, limit)]
 
     def purge(self) -> int:
@@ -255,6 +300,8 @@ class DeadLetterQueue:
         try:
             segments = self._segments()
             purged = 0
+            if lock is not None:
+                shutil.rmtree(os.path.join(self.name, "replay"), ignore_errors=True)  # one that was interrupted
             for _, path in segments if lock is not None else segments[:-1]:
                 purged += _count(path)
                 os.unlink(path)
@@ -282,10 +329,10 @@ class DeadLetterQueue:
 
     def _segments(self) -> list[tuple[int, str]]:
         names = sorted(filter(_SEGMENT.fullmatch, os.listdir(self.name)), key=lambda name: (len(name), name))
-        return [(int(name.partition(".")[0]), os.path.join(self.name, name)) for name in names]
+        return [(int(name[8:-6]), os.path.join(self.name, name)) for name in names]
 
     def _path(self, number: int) -> str:
-        return os.path.join(self.name, f"{number:08}.jsonl")
+        return os.path.join(self.name, f"letters-{number:08}.jsonl")
 
     def _size(self) -> int:
         total = 0
@@ -392,8 +439,14 @@ def failure_of(letter: Mapping[str, Any]) -> Failure:
         source=letter["source"],
         offset=letter["offset"],
         path=letter["path"],
-        number=int(letter["event_id"].rpartition("-")[2]),
+        number=_number(letter["event_id"])[1],
     )
+
+
+def _number(event_id: str) -> tuple[str, int]:
+    """Return the lineage of a letter, and its number in it; one that a replay made of a letter has that letter's."""
+    lineage, _, number = event_id.partition("+")[0].rpartition("-")
+    return lineage, int(number)
 
 
 def line_key(letter: Mapping[str, Any]) -> tuple[str, str, int | None]:

@@ -261,6 +261,6 @@ def _go_on(
     if isinstance(sink, Durable):
         sink.resume(saved["sink"])
     if letters is not None:
-        letters.resume(saved["letters"], journal.lineage, journal.version)
+        letters.resume(saved["letters"], saved["books"]["failures"][1], journal.lineage, journal.version)
         journal.failures.letters.extend(letters.recent(journal.lineage, DEAD_LETTERS))
     journal.restore(saved["books"], checkpoint.history(), saved["uptime"])

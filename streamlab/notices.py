@@ -19,7 +19,7 @@ NOTICE_KINDS = (
     "waiting",  # output cannot be written for now
     "hanging",  # a processor has been at a line for long
     "pickled",  # state is saved in a way that only its own folder is to be trusted with
-    "full",  # the dead letter queue has reached its bound
+    "unreadable",  # a file may not be read
 )
 
 
@@ -35,6 +35,7 @@ class Notice:
         lost_bytes: how many bytes are.
         count: how often it happened; a notice that is like the last one of its kind and place is counted with it.
         time: when it happened last, seconds since the epoch.
+        number: rises with each notice that is told, or counted with an earlier one.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Notice:
     lost_bytes: int = 0
     count: int = 1
     time: float = field(default_factory=time.time)
+    number: int = 0
 
 
 @dataclass(slots=True)
@@ -53,22 +55,27 @@ class Notices:
     Attributes:
         lost_lines: lines that are known to be lost.
         lost_bytes: bytes that are.
+        total: how many were told.
     """
 
     recent: deque[Notice] = field(default_factory=lambda: deque(maxlen=1000))
     lost_lines: int = 0
     lost_bytes: int = 0
+    total: int = 0
 
     def extend(self, notices: Iterable[Notice]) -> None:
         """Take notices in."""
         for notice in notices:
             self.lost_lines += notice.lost_lines
             self.lost_bytes += notice.lost_bytes
+            self.total += 1
             last = self.recent[-1] if self.recent else None
             if last is not None and (last.kind, last.where) == (notice.kind, notice.where):
                 last.message, last.time = notice.message, notice.time
                 last.lost_lines += notice.lost_lines
                 last.lost_bytes += notice.lost_bytes
                 last.count += notice.count
+                last.number = self.total
             else:
+                notice.number = self.total
                 self.recent.append(notice)

@@ -82,6 +82,7 @@ def replay_queue(pipeline: Pipeline, queue: DeadLetterQueue, options: Options, c
     queue.begin()
     try:
         work = os.path.join(queue.name, "replay")
+        shutil.rmtree(f"{work}-done", ignore_errors=True)
         chosen = os.path.join(work, "chosen.jsonl")
         if not os.path.exists(chosen):
             shutil.rmtree(work, ignore_errors=True)
@@ -97,7 +98,9 @@ def replay_queue(pipeline: Pipeline, queue: DeadLetterQueue, options: Options, c
             done = set(map(line_key, _read(chosen)))
             rest = (letter for letter in queue.letters() if line_key(letter) not in done)
             queue.replace(chain(rest, again.letters()))
-            shutil.rmtree(work)
+            os.rename(work, f"{work}-done")  # at once, so that half of it is never gone on with
+            sync_folder(work)
+            shutil.rmtree(f"{work}-done")
         return run
     finally:
         queue.close()

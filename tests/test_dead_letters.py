@@ -286,7 +286,7 @@ def test_a_torn_or_spoilt_letter(tmp_path: Path) -> None:
     assert texts(tmp_path) == ["a", "b"]
     with segment.open("a") as file:
         file.write("\n")
-    with pytest.raises(SinkError, match=r"00000001\.jsonl, line 3: this is no dead letter"):
+    with pytest.raises(SinkError, match=r"letters-00000001\.jsonl, line 3: this is no dead letter"):
         texts(tmp_path)
 
 
@@ -300,3 +300,64 @@ def test_letters_go_on_with_a_checkpoint(tmp_path: Path) -> None:
     assert second.dead_letters["line"].iloc[-1] == "line 107"
     assert second.dead_letters.attrs["total"] == len(known) + 1
     assert len(texts(tmp_path / "state" / "dead_letters")) == len(known) + 1
+
+
+def test_a_run_that_goes_on_leaves_the_letters_of_others(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"dead_letters": tmp_path / "letters"}
+    fails().run(["a"], output=tmp_path / "a", checkpoint=tmp_path / "one", **options)
+    fails().run(["b"], output=tmp_path / "b", checkpoint=tmp_path / "two", **options)
+    run = fails().run(["a", "c"], output=tmp_path / "a", checkpoint=tmp_path / "one", **options)
+    assert texts(tmp_path / "letters") == ["a", "b", "c"]
+    assert run.dead_letters["line"].tolist() == ["a", "c"]
+
+
+@pytest.mark.parametrize("word", ["7", "nothing"])
+def test_a_run_goes_on_after_a_replay_and_after_a_purge(tmp_path: Path, word: str) -> None:
+    options: dict[str, Any] = {"output": tmp_path / "out", "checkpoint": tmp_path / "state"}
+    lines = [f"line {number}" for number in range(20)]
+    fails().run(lines, **options)
+    fails(word).replay(tmp_path / "state")
+    left = [line for line in lines if word in line]
+    assert texts(tmp_path / "state" / "dead_letters") == left
+    fails().run([*lines, "more"], **options)
+    assert texts(tmp_path / "state" / "dead_letters") == [*left, "more"]
+    assert DeadLetterQueue.at(tmp_path / "state").purge() == len(left) + 1
+    run = fails().run([*lines, "more", "and more"], **options)
+    assert texts(tmp_path / "state" / "dead_letters") == ["and more"]
+    assert run.ledger["dead_lettered"] == 22
+
+
+def test_letters_of_branches_that_failed_again_go_on(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"output": tmp_path / "out", "checkpoint": tmp_path / "state"}
+    forked().run(["a"], **options)
+    forked().replay(tmp_path / "state")
+    run = forked().run(["a", "b"], **options)
+    assert run.state == "finished"
+    assert texts(tmp_path / "state" / "dead_letters") == ["a", "a", "b", "b"]
+
+
+def test_files_of_others_in_the_folder_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "20250105.jsonl").write_text('{"mine": 1}\n')
+    options: dict[str, Any] = {"output": tmp_path / "out", "checkpoint": tmp_path / "state", "dead_letters": tmp_path}
+    fails().run(["a"], **options)
+    fails().run(["a", "b"], **options)
+    assert texts(tmp_path) == ["a", "b"]
+    DeadLetterQueue(tmp_path).purge()
+    assert (tmp_path / "20250105.jsonl").read_text() == '{"mine": 1}\n'
+
+
+def test_a_segment_that_is_shorter_than_it_was_is_refused(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"output": tmp_path / "out", "checkpoint": tmp_path / "state"}
+    fails().run(["a", "b"], **options)
+    [segment] = (tmp_path / "state" / "dead_letters").glob("*.jsonl")
+    segment.write_text("")
+    with pytest.raises(SinkError, match="is shorter than the .* bytes that were written to it"):
+        fails().run(["a", "b", "c"], **options)
+
+
+def test_a_purge_forgets_a_replay_that_was_interrupted(tmp_path: Path) -> None:
+    fails().run(["a"], dead_letters=tmp_path)
+    run = Pipeline("stop").add("stop", lambda line: 1 / 0, on_error="stop").replay(tmp_path)
+    assert run.state == "failed"
+    DeadLetterQueue(tmp_path).purge()
+    assert Pipeline("keep").add("keep", str).replay(tmp_path).ledger["received"] == 0

@@ -78,7 +78,7 @@ def test_without_traces_failures_are_covered() -> None:
 
 def test_a_function_that_fails_hides_all() -> None:
     def broken(text: str) -> str:
-        raise RuntimeError("broken")
+        raise RuntimeError(f"broken: {text}")
 
     run = leaky().run(LINES, trace=True, redact=broken)
     assert SECRET not in everything(run)

@@ -124,9 +124,9 @@ class Saver:
     def _moment(self, uptime: float) -> Callable[[], None]:
         """Return what makes the moment last."""
         position = self._source.position() if isinstance(self._source, Resumable) else None
+        sink = self._sink.mark() if isinstance(self._sink, Durable) else None
         moment = None
         if self._checkpoint is not None:
-            sink = self._sink.mark() if isinstance(self._sink, Durable) else None
             letters = None if self._letters is None else self._letters.mark()
             plain = {"source": position, "sink": sink, "letters": letters, "uptime": uptime, "books": self._journal.saved()}
             parts = {name: packed(value) for name, value in plain.items()} | self._states()
@@ -138,11 +138,12 @@ class Saver:
         return partial(self._last, moment, position)
 
     def _last(self, moment: Moment | None, position: Any) -> None:
+        """Make a moment last: whoever is told that lines need not be kept must be able to rely on it."""
+        if isinstance(self._sink, Durable):
+            self._sink.sync()
+        if self._letters is not None:
+            self._letters.sync()
         if self._checkpoint is not None and moment is not None:
-            if isinstance(self._sink, Durable):
-                self._sink.sync()
-            if self._letters is not None:
-                self._letters.sync()
             self._endurance.call(partial(self._checkpoint.save, moment))
         if isinstance(self._source, Acknowledging):
             self._source.acknowledge(position)

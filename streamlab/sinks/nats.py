@@ -107,7 +107,7 @@ class NatsSink:
             if messages:
                 refused += self._connection.run(lambda client: self._publish(client, messages))
         except Lost as lost:
-            raise Outage(f"{self.name} cannot be written for now: {lost}") from lost
+            raise Outage(f"{self.name} cannot be written for now: {lost}", waits=True) from lost
         self._count += len(values)
         return sorted(refused, key=lambda refusal: refusal[0])
 

@@ -196,7 +196,7 @@ class RedisSink:
         if isinstance(problem, (redis.ConnectionError, redis.TimeoutError, OSError)) and not self._away:
             self._away = True
             self.notices.append(Notice("disconnected", self.name, f"{self.name} is away ({problem})"))
-        return Outage(f"{self.name} cannot be written for now: {problem}")
+        return Outage(f"{self.name} cannot be written for now: {problem}", waits=True)
 
     def _largest_value(self) -> int:
         import redis

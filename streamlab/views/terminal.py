@@ -27,7 +27,7 @@ class Terminal:
     def __init__(self, quiet: bool = False, data: bool = True) -> None:
         self.quiet = quiet
         self.data = data
-        self._noticed: dict[tuple[str, str], float] = {}  # when it was that was told last, by kind and place
+        self._noticed = 0  # the number of the last notice that was told of
 
     def note(self, text: str) -> None:
         """Say something that is good to know."""
@@ -36,11 +36,9 @@ class Terminal:
 
     def notices(self, run: Run) -> None:
         """Tell of what happened beside the lines, once each."""
-        for notice in reversed(run.latest_notices()):
-            which = notice["kind"], notice["where"]
-            if self._noticed.get(which) != notice["time"]:
-                self._noticed[which] = notice["time"]
-                self.note(f"{run.pipeline.name}: {notice['message']}")
+        said, self._noticed = run.new_notices(self._noticed)
+        for message in said:
+            self.note(f"{run.pipeline.name}: {message}")
 
     def error(self, error: BaseException) -> None:
         """Say what went wrong, in one line."""
