@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import stat
@@ -41,6 +42,30 @@ class Appending:
         self._regular = stat.S_ISREG(status.st_mode)
         self._torn = False
         self.length = status.st_size if self._regular else 0
+
+    @property
+    def regular(self) -> bool:
+        """Whether it is a file, and no pipe or device."""
+        return self._regular
+
+    def alone(self) -> bool:
+        """Keep other runs from writing to it while it is open; tell whether none does."""
+        if self._regular:
+            try:
+                fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            except OSError:  # a file system without locks
+                pass
+        return True
+
+    def inode(self) -> int:
+        """Return its number in its file system."""
+        return os.fstat(self._file.fileno()).st_ino
+
+    def intact(self) -> bool:
+        """Tell whether it is as long as what was appended makes it: nobody else has written to it, or cut it."""
+        return not self._regular or os.fstat(self._file.fileno()).st_size == self.length
 
     @property
     def closed(self) -> bool:

@@ -405,3 +405,31 @@ def test_a_checkpoint_that_cannot_be_written_for_now(tmp_path: Path) -> None:
     run = sums().run([str(n) for n in range(21)], output=tmp_path / "out", checkpoint=tmp_path / "state")
     assert run.ledger["received"] == 21
     assert (tmp_path / "out").read_text().splitlines()[-3:] == ["19 190", "total 190", "20 210", "total 210"][-3:]
+
+
+def test_an_output_that_somebody_else_writes_to_is_told_and_not_cut(tmp_path: Path) -> None:
+    lines = [str(n) for n in range(3000)]
+    options: dict[str, Any] = {"output": tmp_path / "out", "checkpoint": Checkpoint(tmp_path / "state", interval=0.05)}
+    live = sums().start(Slowly(lines), **options)
+    until(lambda: live.ledger["received"] > 50)
+    with (tmp_path / "out").open("a") as file:
+        file.write("not of the run\n")
+    live.wait(30)
+    assert live.state == "failed" and "written to, or cut, by somebody else" in str(live.exception)
+    assert "not of the run\n" in (tmp_path / "out").read_text()
+
+
+def test_two_runs_cannot_write_to_one_output(tmp_path: Path) -> None:
+    live = sums().start(slowly(100_000), output=tmp_path / "out")
+    with pytest.raises(SinkError, match=r"out is (being written by another run|there already)"):
+        sums().run(["1"], output=tmp_path / "out")
+    live.stop()
+    live.wait(20)
+
+
+def test_an_output_that_was_renamed_meanwhile(tmp_path: Path) -> None:
+    live = sums().start(Slowly([str(n) for n in range(3000)]), output=tmp_path / "out", checkpoint=each(tmp_path))
+    until(lambda: live.ledger["received"] > 50)
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    live.wait(30)
+    assert live.state == "failed" and "out cannot be looked at: No such file" in str(live.exception)

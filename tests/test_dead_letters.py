@@ -351,7 +351,7 @@ def test_a_segment_that_is_shorter_than_it_was_is_refused(tmp_path: Path) -> Non
     fails().run(["a", "b"], **options)
     [segment] = (tmp_path / "state" / "dead_letters").glob("*.jsonl")
     segment.write_text("")
-    with pytest.raises(SinkError, match="is shorter than the .* bytes that were written to it"):
+    with pytest.raises(SinkError, match=r"is shorter than the .* bytes that were written to it"):
         fails().run(["a", "b", "c"], **options)
 
 

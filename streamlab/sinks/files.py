@@ -55,28 +55,45 @@ class FileSink:
             raise SinkError(
                 f"{self.name} is there already and not empty: give another path, or overwrite=True to replace it"
             )
-        self._begun = True
+        self._own()
         if self._file.length:
             self._cut(0)
+
+    def _own(self) -> None:
+        """Keep other runs from writing to the file."""
+        if self._file.closed:
+            raise SinkError(f"{self.name} cannot be written: I/O operation on closed file")
+        if not self._file.alone():
+            self._file.close()
+            raise SinkError(f"{self.name} is being written by another run: give each its own")
+        self._begun = True
 
     def resume(self, mark: Any) -> None:
         """Go on at a mark; what was written after it is cut off.
 
         Raises:
-            SinkError: the file is not the one that it was then.
+            SinkError: the file is not the one that it was then, or another run writes to it.
         """
         length = mark["length"]
         if self._file.length < length:
             raise SinkError(f"{self.name} is shorter than the {length:,} bytes that were written to it; {_RESTORE}")
-        if mark["tail"] != self._tail(length) or (not length and self._file.length and self._inode() != mark["inode"]):
+        other = not length and self._file.length and self._file.inode() != mark["inode"]
+        if mark["tail"] != self._tail(length) or other:
             raise SinkError(f"{self.name} does not have what was written to it; {_RESTORE}")
-        self._begun = True
+        self._own()
         self._cut(length)
 
     def mark(self) -> Any:
-        """Return how much has been written, and by what to know the file again."""
+        """Return how much has been written, and by what to know the file again.
+
+        Raises:
+            SinkError: somebody else has written to it, or it is not there any more.
+        """
         self._finish()
-        return {"length": self._file.length, "tail": self._tail(self._file.length), "inode": self._inode()}
+        if not self._file.intact():
+            raise SinkError(f"{self.name} has been written to, or cut, by somebody else while a run was writing it")
+        length = self._file.length
+        return {"length": length, "tail": self._tail(length), "inode": self._file.inode()}
 
     def sync(self) -> None:
         """See to it that what was written survives a crash.
@@ -146,12 +163,16 @@ class FileSink:
 
     def _tail(self, length: int) -> str:
         """Return a digest of the last bytes before a length."""
+        if not self._file.regular:
+            return ""
         start = max(length - TAIL, 0)
-        with open(self.name, "rb") as file:
-            return digest(file.fileno(), start, length - start)
-
-    def _inode(self) -> int:
-        return os.stat(self.name).st_ino
+        try:
+            with open(self.name, "rb") as file:
+                if os.fstat(file.fileno()).st_ino == self._file.inode():
+                    return digest(file.fileno(), start, length - start)
+        except OSError as error:
+            raise SinkError(f"{self.name} cannot be looked at: {_reason(error)}") from error
+        raise SinkError(f"{self.name} is another file than the one that the run began to write: it has been replaced")
 
 
 class _Kept:
