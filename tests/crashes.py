@@ -136,10 +136,14 @@ def killed_until_done(folder: Path, kills: int, seed: int, longest: float) -> tu
 
 
 def killed(folder: Path, kills: int, seed: int, longest: float, *options: str) -> int:
-    """Kill runs at random moments while they are at work; return how many had advanced since the one before."""
+    """Kill runs at random moments while they are at work, every other one after it has saved something.
+
+    Returns:
+        How many had advanced since the one before.
+    """
     random_ = random.Random(seed)
     advanced, before = 0, -1
-    for _ in range(kills):
+    for number in range(kills):
         child = subprocess.Popen(
             [sys.executable, "-m", "tests.crashes", str(folder), *options], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
         )
@@ -148,11 +152,20 @@ def killed(folder: Path, kills: int, seed: int, longest: float, *options: str) -
         if resumed:
             advanced += int(resumed) > before >= 0
             before = int(resumed)
+            saved, end = moments(folder), time.monotonic() + 3.0 * (number % 2)
+            while moments(folder) == saved and time.monotonic() < end:  # it may be at its end, and save nothing more
+                time.sleep(0.002)
             time.sleep(random_.uniform(0.0, longest))
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         child.stdout.close()
     return advanced
+
+
+def moments(folder: Path) -> int:
+    """Return when the checkpoint was written last."""
+    log = folder / "checkpoint" / "checkpoint.db-wal"
+    return log.stat().st_mtime_ns if log.exists() else 0
 
 
 def grown_and_killed(folder: Path, lines: int, rate: int, seed: int, longest: float) -> tuple[Run, int, int]:
