@@ -40,7 +40,6 @@ class Delivering(RuleBasedStateMachine):
             self.under_way.append(message)
         elif what == "passed":
             assert number in self.written
-            self.pending.discard(number)
         else:
             assert number in self.written or number in [message.number for message in self.under_way]
 
@@ -74,13 +73,18 @@ class Delivering(RuleBasedStateMachine):
             self.written += [message.number for message in passed]
             self.deliveries.passed(passed)
 
-    @rule(acknowledges=st.booleans())
-    def commit(self, acknowledges: bool) -> None:
+    @rule(tells=st.booleans())
+    def commit(self, tells: bool) -> None:
         self.committed = self.deliveries.position(), len(self.written)
-        if acknowledges:
-            tokens = self.deliveries.acknowledge(self.committed[0])
-            assert set(tokens) <= set(self.written)
-            self.pending -= set(tokens)
+        if tells:
+            self.deliveries.acknowledge(self.committed[0])
+
+    @rule(limit=st.integers(1, 4))
+    def acknowledge(self, limit: int) -> None:
+        tokens = self.deliveries.due(limit)
+        assert set(tokens) <= set(self.written[: self.committed[1]])
+        self.pending -= set(tokens)
+        self.deliveries.settled(len(tokens))
 
     @rule()
     def crash(self) -> None:
@@ -123,6 +127,7 @@ def test_a_message_in_the_place_of_a_lost_one_is_another_one() -> None:
     deliveries.passed(old[:2])
     assert deliveries.take(Message(2, "again", stamp=102)) == "held"
     deliveries.acknowledge(deliveries.position())
+    assert deliveries.due(10) == ["1", "again"]
     assert deliveries.take(Message(2, "again", stamp=102)) == "passed"
     assert deliveries.take(Message(2, "another", stamp=205)) == "new"
     assert deliveries.take(Message(3, "another", stamp=206)) == "new"  # though the old one is under way

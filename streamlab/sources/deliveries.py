@@ -18,6 +18,7 @@ from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -76,9 +77,13 @@ class Deliveries:
     ['new', 'new', 'new']
     >>> deliveries.passed(messages[:2])
     >>> deliveries.acknowledge(deliveries.position())
+    >>> deliveries.due(100)
     ['token 1', 'token 2']
+    >>> deliveries.settled(2)
     >>> deliveries.take(messages[1]), deliveries.take(messages[2])
     ('passed', 'held')
+    >>> deliveries.due(100)
+    ['token 2']
     >>> deliveries.position()
     {'passed': 2, 'acknowledged': 2, 'stretches': [[1, 2, 0, 2]]}
     """
@@ -88,11 +93,12 @@ class Deliveries:
         self._kept = kept
         self._clear()
         self._count = 0  # of those that have passed
-        self._acknowledged = 0  # how many of them the broker was told of
+        self._acknowledged = 0  # how many of them the broker knows of
 
     def _clear(self) -> None:
-        self._held: dict[int, Message] = {}  # not acknowledged
-        self._through: deque[tuple[int, Sequence[Message]]] = deque()  # passed, not acknowledged; with the count after them
+        self._held: dict[int, Message] = {}  # not to be acknowledged yet
+        self._through: deque[tuple[int, Sequence[Message]]] = deque()  # those of them that have passed, with the count then
+        self._due: deque[tuple[int, Any]] = deque()  # tokens of what is to be acknowledged, with the count of those before
         self._stretches: list[_Stretch] = []  # by rising first
         self._by_last: dict[int, _Stretch] = {}
         self._highest = -1  # number of any that has passed
@@ -102,7 +108,7 @@ class Deliveries:
 
         Returns:
             ``"new"`` if the message is to be read; ``"held"`` if it was delivered before, and is under way; ``"passed"``
-            if it has passed, and the broker is to be told again.
+            if it has passed, and the broker is to be told again, see `due`.
         """
         number = message.number
         with self._lock:
@@ -111,6 +117,7 @@ class Deliveries:
                 held.token, held.touched = message.token, message.touched
                 return "held"
             if number <= self._highest and self._has_passed(number, message.stamp):
+                self._due.append((0, message.token))
                 return "passed"
             self._held[number] = message
             return "new"
@@ -136,19 +143,30 @@ class Deliveries:
             for first, last, stamp, count in position["stretches"]:
                 self._add(_Stretch(first, last, stamp, count if count <= position["acknowledged"] else UNKNOWN))
 
-    def acknowledge(self, position: dict[str, Any]) -> list[Any]:
-        """Return the tokens of what had passed at a `position`, for the broker to be told."""
-        tokens: list[Any] = []
+    def acknowledge(self, position: dict[str, Any]) -> None:
+        """Take note that the broker is to be told of what had passed at a `position`."""
         with self._lock:
             while self._through and self._through[0][0] <= position["passed"]:
-                self._acknowledged, messages = self._through.popleft()
+                count, messages = self._through.popleft()
                 for message in messages:
                     if self._held.get(message.number) is message:
                         del self._held[message.number]
-                    tokens.append(message.token)
+                    self._due.append((0, message.token))
+                self._due[-1] = count, self._due[-1][1]
+
+    def due(self, limit: int) -> list[Any]:
+        """Return the tokens of what the broker is to be told of, the first ones."""
+        with self._lock:
+            return [token for _, token in islice(self._due, limit)]
+
+    def settled(self, number: int) -> None:
+        """Take note that the broker has been told of so many of what was `due`, the first ones."""
+        with self._lock:
+            for _ in range(min(number, len(self._due))):
+                count, _ = self._due.popleft()
+                self._acknowledged = max(self._acknowledged, count)
             if len(self._stretches) > self._kept:
                 self._forget_some()
-        return tokens
 
     def touch(self, now: float, age: float) -> list[Any]:
         """Return the tokens of messages that the broker has not heard of for ``age`` seconds; now it has."""
@@ -159,12 +177,12 @@ class Deliveries:
         return [message.token for message in stale]
 
     def tokens(self) -> list[Any]:
-        """Return the tokens of all that is not acknowledged, in the order in which it was delivered."""
+        """Return the tokens of all that is not to be acknowledged yet, in the order in which it was delivered."""
         with self._lock:
             return [message.token for message in self._held.values()]
 
     def lowest(self) -> int | None:
-        """Return the lowest number of a message that is not acknowledged."""
+        """Return the lowest number of a message that is not to be acknowledged yet."""
         with self._lock:
             return min(self._held, default=None)
 

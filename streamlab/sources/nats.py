@@ -86,8 +86,6 @@ class NatsSource:
         self.notices: deque[Notice] = deque()
         self._max_line_bytes = max_line_bytes
         self._deliveries = Deliveries()
-        self._due: list[str] = []  # tokens of what is to be acknowledged
-        self._acknowledging = threading.Lock()
         self._ready: deque[tuple[Message, bytes]] = deque()
         self._bytes = 0  # of what is ready
         self._target = 0  # how many may be ready
@@ -186,12 +184,9 @@ class NatsSource:
 
     def acknowledge(self, position: Any) -> None:
         """Acknowledge what had passed at a `position`; later, if the server is away. Not after `close`."""
-        with self._acknowledging:
-            self._due += self._deliveries.acknowledge(position)
-            if self._due:
-                with contextlib.suppress(Lost):
-                    self._connection.run(lambda client: self._consumer.acknowledge(client, self._due))
-                    self._due.clear()
+        self._deliveries.acknowledge(position)
+        with contextlib.suppress(Lost):
+            self._connection.run(self._consumer.settle)
 
     def progress(self) -> None:
         """Return ``None``: how much will come is not known."""

@@ -28,6 +28,8 @@ EXPIRES = 1.0
 BYTES = 8 * 1024 * 1024
 #: Messages that one request may bring.
 BATCH = 32_768
+#: Messages that are acknowledged at a time.
+ACKNOWLEDGED = 4096
 #: Seconds between two looks at what is under way.
 TICK = 1.0
 
@@ -89,6 +91,8 @@ class PullConsumer:
         self._last = 0  # number of the last message that came for the first time
         self._most = BATCH
         self._leaving = False
+        self._again = False  # whether a message came again that had passed
+        self._settling = asyncio.Lock()
 
     async def prepare(self, connection: Connection, client: Client) -> None:
         """Begin with a new connection.
@@ -130,20 +134,23 @@ class PullConsumer:
             self._asked_at = time.monotonic()
             self._connection.do(self._client, self._request(self._client, count))
 
-    async def acknowledge(self, client: Client, tokens: list[str]) -> None:
-        """Tell the server that messages are done with, and wait until it knows.
+    async def settle(self, client: Client) -> None:
+        """Acknowledge what is to be, and wait until the server knows.
 
         Raises:
             Lost: it may not know.
         """
         import nats.errors
 
-        try:
-            for token in tokens[:-1]:
-                await client.publish(token, b"")
-            await client.request(tokens[-1], b"", timeout=self._timeout)
-        except nats.errors.Error as problem:
-            raise Lost(text_of(problem)) from problem
+        async with self._settling:
+            while tokens := self._deliveries.due(ACKNOWLEDGED):
+                try:
+                    for token in tokens[:-1]:
+                        await client.publish(token, b"")
+                    await client.request(tokens[-1], b"", timeout=self._timeout)
+                except nats.errors.Error as problem:
+                    raise Lost(text_of(problem)) from problem
+                self._deliveries.settled(len(tokens))
 
     async def _request(self, client: Client, count: int) -> None:
         request = {"batch": count, "expires": int(EXPIRES * 1e9), "max_bytes": max(BYTES, 2 * client.max_payload)}
@@ -168,8 +175,7 @@ class PullConsumer:
         what = self._deliveries.take(message)
         if what == "new":
             self._take(message, msg.data)
-        elif what == "passed":
-            await self._client.publish(msg.reply, b"")
+        self._again = self._again or what == "passed"
 
     def _ended(self, headers: dict[str, str]) -> None:
         """Take note that a request has ended, and why."""
@@ -192,6 +198,12 @@ class PullConsumer:
             await asyncio.sleep(min(TICK, self._ack_wait / 6))
             for token in self._deliveries.touch(time.monotonic(), self._ack_wait / 3):
                 await client.publish(token, b"+WPI")
+            if self._again:
+                self._again = False
+                try:
+                    await self.settle(client)
+                except Lost:
+                    self._again = True
             if self._asked and time.monotonic() - self._asked_at > EXPIRES + self._timeout:
                 await client.jetstream(timeout=self._timeout).consumer_info(self._wanted.stream, self._wanted.durable)
                 self._asked = 0  # the end of a request was lost: it is long over

@@ -91,7 +91,6 @@ class RedisSource:
         block = max(min(BLOCK, int(timeout * 500)), 1)
         self._consumer = Consumer(self._client, stream, group, consumer or socket.gethostname(), claim_after, block)
         self._deliveries = Deliveries()
-        self._due: list[bytes] = []  # to be acknowledged
         self._acknowledging = threading.Lock()
         self._highest: int | None = None  # number of an entry that was delivered
         self._size = ANSWER / FIRST  # bytes of an entry, about
@@ -145,12 +144,12 @@ class RedisSource:
         now = time.monotonic()
         messages: list[Message] = []
         kept: list[dict[bytes, bytes]] = []
-        done: list[bytes] = []
+        removed: list[bytes] = []
+        again = False
         before: int | None = None
         for id, fields in entries:
             if not fields:
-                self._consumer.vanished += 1
-                done.append(id)
+                removed.append(id)
                 continue
             message = Message(number_of(id), id, 0, before, now)
             before = message.number if fresh else None
@@ -158,14 +157,16 @@ class RedisSource:
             if what == "new":
                 messages.append(message)
                 kept.append(fields)
-            elif what == "passed":
-                done.append(id)
+            again = again or what == "passed"
         if entries:
             self._highest = max(self._highest or 0, number_of(entries[-1][0]))
+        with contextlib.suppress(Exception):  # it is tried again: the lines here are not to be lost by that
+            if removed:
+                self._consumer.acknowledge(removed)
+                self._consumer.vanished += len(removed)
+            if again:
+                self._settle()
         self._tell_of_vanished()
-        if done:
-            with contextlib.suppress(Exception):  # they are told of later: the lines here are not to be lost by that
-                self._settle(done)
         chunk = self._lines(kept)
         chunk.places = Places(messages, [message.token.decode() for message in messages])
         return chunk
@@ -331,21 +332,19 @@ class RedisSource:
         Raises:
             SourceError: the server refuses.
         """
-        tokens = self._deliveries.acknowledge(position)
+        self._deliveries.acknowledge(position)
         try:
-            self._settle(tokens)
+            self._settle()
         except Exception as problem:
             if not is_away(problem) and not self._closed.is_set():
                 raise SourceError(f"{self.name}: entries cannot be acknowledged: {problem}") from problem
 
-    def _settle(self, tokens: Sequence[bytes]) -> None:
-        """Acknowledge entries, and those that could not be before."""
+    def _settle(self) -> None:
+        """Acknowledge what is to be."""
         with self._acknowledging:
-            self._due.extend(tokens)
-            while self._due and self._there.is_set() and not self._closed.is_set():
-                some = self._due[:IDS]
+            while self._there.is_set() and not self._closed.is_set() and (some := self._deliveries.due(IDS)):
                 self._consumer.acknowledge(some)
-                del self._due[: len(some)]
+                self._deliveries.settled(len(some))
 
     def progress(self) -> None:
         """Return ``None``: how much will come is not known."""

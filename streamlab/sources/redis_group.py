@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 #: Milliseconds that the server waits for an entry before it says that there is none.
 BLOCK = 100
+#: Seconds after an interruption after which to look a second time for what this consumer has had.
+AGAIN = 2.0
 #: Ids that are sent in one command.
 IDS = 1000
 #: Bits of the second half of an entry's id.
@@ -53,6 +55,8 @@ class Consumer:
     def begin(self) -> None:
         """Look again, from the start, for what this consumer has had, and what others have left."""
         self._backlog: str | None = "0-0"  # after which to look; None when that is done
+        # A server that stood still may yet come to what was asked before, in a connection that nobody listens to any more.
+        self._again: float | None = time.monotonic() + AGAIN
         self._claim: str | None = "0-0" if self._claim_after else None
 
     def make_group(self, start: str) -> bool:
@@ -80,6 +84,8 @@ class Consumer:
             entries = self._delivered(count, self._backlog, None)
             self._backlog = entries[-1][0].decode() if entries else None
             return entries, False
+        if self._again is not None and time.monotonic() > self._again:
+            self._backlog, self._again = "0-0", None
         if self._claim is None and self._claim_after and time.monotonic() - self._claimed > self._claim_after / 4:
             self._claim = "0-0"
         if self._claim is not None:
