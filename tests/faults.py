@@ -6,14 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from streamlab.sources.follow import FollowSource
+from tests.followed import Following, following
 from tests.waiting import until
 
 #: Writes lines ``1, 2 ...`` and rotates by renaming; each tenth line is written in two parts, so that it can be torn.
@@ -46,51 +46,6 @@ for rotation in range(rotations + 1):
     number += 1
 print(number)
 """
-
-
-@dataclass
-class Following:
-    """A source that is read by a thread.
-
-    Attributes:
-        source: what is read.
-        lines: the lines so far.
-        sources: where each came from.
-    """
-
-    source: FollowSource
-    lines: list[str] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    error: BaseException | None = None
-
-    def read(self) -> None:
-        try:
-            while (chunk := self.source.read(5_000)).lines:
-                assert chunk.places is not None
-                self.lines += chunk.lines
-                self.sources += [chunk.source] * len(chunk.lines)
-                self.source.passed(chunk.places, len(chunk.lines))
-        except BaseException as error:
-            self.error = error
-
-    def wait_for(self, count: int, seconds: float = 60.0) -> None:
-        until(lambda: len(self.lines) >= count or self.error is not None, seconds)
-        assert self.error is None
-
-
-@contextmanager
-def following(source: FollowSource) -> Iterator[Following]:
-    """Read a source in a thread, and close it in the end."""
-    reading = Following(source)
-    thread = threading.Thread(target=reading.read)
-    thread.start()
-    try:
-        yield reading
-    finally:
-        source.close()
-        thread.join(10)
-    assert not thread.is_alive()
-    assert reading.error is None
 
 
 @dataclass

@@ -24,7 +24,7 @@ from streamlab.sources.follow import FollowSource
 #: Seconds after which nothing more is expected of a file: short, as what is done to files is done between two reads.
 GRACE = 0.03
 #: Seconds that lines may take to come.
-PATIENCE = float(os.environ.get("FOLLOW_PATIENCE", "30"))
+PATIENCE = 30.0
 #: How long lines are: some make a file of a few of them longer than what tells files apart.
 LENGTHS = st.sampled_from([0, 0, 0, 40, 400, 1500])
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from streamlab.identity import HEAD
 from streamlab.sources.compressed import BLOCK, unpacked
 from streamlab.sources.generations import TAIL, Generation, Mark
 
 
 class Inspection:
-    """Unpacks a file to its end mark, and compares it with generations.
+    """Unpacks a file to its end mark, and compares it with generations: with their files, or by marks.
 
     Args:
         descriptor: the open file; it stays open, and another one is made of it.
@@ -25,7 +26,8 @@ class Inspection:
         self._file = open(os.dup(descriptor), "rb", buffering=0)  # noqa: SIM115  (closed by close)
         self._file.seek(0)
         self._blocks = unpacked(self._file, path)
-        self._left = {suspect: suspect.marks() for suspect in suspects}
+        self._open = {each: os.dup(each.descriptor) for each in suspects if each.descriptor is not None}
+        self._marked = {each: each.marks() for each in suspects if each.descriptor is None}
         self._tail = b""
         self._last: dict[Generation, int] = {}  # the offset of the last mark that was found
         self.length = 0
@@ -39,27 +41,34 @@ class Inspection:
         block = next(self._blocks, None)
         if block is None:
             return True
+        for suspect, descriptor in list(self._open.items()):
+            if os.pread(descriptor, len(block), self.length) != block:
+                os.close(self._open.pop(suspect))
         text = self._tail + block
         begin = self.length - len(self._tail)
         self.length += len(block)
-        for suspect, marks in list(self._left.items()):
+        for suspect, marks in list(self._marked.items()):
             while marks and marks[0].offset <= self.length:
                 mark = marks.pop(0)
                 if Mark.of(text[mark.offset - mark.length - begin : mark.offset - begin], mark.offset) != mark:
-                    del self._left[suspect]
+                    del self._marked[suspect]
                     break
                 self._last[suspect] = mark.offset
         self._tail = text[-TAIL:]
         return False
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the files."""
         self._file.close()
+        while self._open:
+            os.close(self._open.popitem()[1])
 
     def found(self) -> Generation | None:
         """Return the one whose content it is, to the end or beyond what was read, when all blocks have been looked at."""
-        fitting = [suspect for suspect in self._left if suspect in self._last and self._is(suspect)]
-        return max(fitting, key=lambda suspect: suspect.at, default=None)
+        # A beginning of something longer is known by many bytes, not by a few.
+        same = [each for each, file in self._open.items() if self.length > HEAD or self.length == os.fstat(file).st_size]
+        fitting = same or [each for each in self._marked if each in self._last and self._is(each)]
+        return max(fitting, key=lambda each: each.at, default=None)
 
     def _is(self, suspect: Generation) -> bool:
         last = self._last[suspect]

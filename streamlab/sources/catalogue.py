@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from streamlab.sources.compressed import extension
 from streamlab.sources.copies import TRIES, Copies, is_beginning
-from streamlab.sources.generations import Generation, Key, key_of
-from streamlab.sources.locate import files_now, is_pattern
-from streamlab.sources.register import REMEMBERED, Register
+from streamlab.sources.generations import Generation, Key, key_of, stamp_of
+from streamlab.sources.locate import files_now, is_pattern, natural
+from streamlab.sources.register import REMEMBERED, Register, open_file
 from streamlab.sources.rotation import age, begins_with, is_rotated, rotated_names
 
 
@@ -54,16 +54,19 @@ class Catalogue:
     Attributes:
         lineages: by name.
         stirred: those that may have something to read.
+        ended: whether to leave off looking, from any thread.
     """
 
     def __init__(self, where: Sequence[str], register: Register, copies: Copies) -> None:
         self.lineages: dict[str, Lineage] = {}
         self.stirred: set[Lineage] = set()
+        self.ended = False
         self._where = where
         self._register = register
         self._copies = copies
         self._by_path: dict[str, Lineage] = {}  # by absolute path, as the system tells of it
         self._found: dict[str, os.stat_result] = {}
+        self._names: dict[str, list[str]] = {}  # in folders, for this look
         self._now = 0.0
         self._scanned = False
         self._fresh = False  # whether all files are new, so that none can be known to be a copy
@@ -76,9 +79,13 @@ class Catalogue:
         if not self._scanned:
             self._fresh = not any(True for _ in self._register)
             self._begin()
-        for path, status in self._found.items():
+        self._names.clear()
+        changed = [path for path, status in self._found.items() if not self._is_unchanged(path, status)]
+        for path in sorted(changed, key=natural):
+            if self.ended:
+                return
             with self._register.reading(path):
-                self._visit(path, status)
+                self._visit(path, self._found[path])
         for lineage in [lineage for lineage in self.lineages.values() if lineage.name not in self._found]:
             with self._register.reading(lineage.name):
                 self._miss(lineage)
@@ -86,6 +93,15 @@ class Catalogue:
             if any(generation.key is None and not generation.sealed for generation in lineage.queue):
                 self._suspect_archives(lineage)
         self._scanned, self._fresh = True, False
+
+    def _is_unchanged(self, path: str, status: os.stat_result) -> bool:
+        """Tell, in short, whether a file is as it was when it was looked at."""
+        lineage = self.lineages.get(path)
+        if lineage is None or lineage.current is None:
+            return False
+        current = lineage.current
+        same = current.key == key_of(status) and current.stamp == stamp_of(status) and current.modified == status.st_mtime_ns
+        return same and not current.half and (current.vetted or not current.length or current.at > 0)
 
     def look_at(self, path: str) -> None:
         """Take note that a file has changed."""
@@ -146,7 +162,9 @@ class Catalogue:
         lineage = self.lineages.get(name)
         if lineage is None:
             lineage = self._begin_lineage(name)
-            for path in self._strangers(lineage):
+            if lineage.folder not in self._names:
+                self._names[lineage.folder] = _names_in(lineage.folder)
+            for path, _ in self._unknown(lineage, self._names[lineage.folder]):
                 if path not in self._found:
                     with self._register.reading(path):
                         self._register.leave_out(self._create(lineage, path))
@@ -272,7 +290,7 @@ class Catalogue:
         lineage.queue = deque(generation for generation in lineage.queue if generation in self._register)
         _find_home(lineage)
         lineage.absent = None
-        descriptor = os.open(lineage.name, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_file(lineage.name)
         try:
             if lineage.given or lineage.last is not None:
                 while self._add_between(
@@ -280,7 +298,7 @@ class Catalogue:
                 ):  # among them what was opened just now, if it was rotated meanwhile
                     os.close(descriptor)
                     descriptor = -1
-                    descriptor = os.open(lineage.name, os.O_RDONLY | os.O_CLOEXEC)
+                    descriptor = open_file(lineage.name)
             key = key_of(os.fstat(descriptor))
             known = self._register.of(key)
             if (known and not known.foreign) or (key != seen and self._origin(lineage.name)):
@@ -344,7 +362,10 @@ class Catalogue:
 
     def _create(self, lineage: Lineage, path: str) -> Generation:
         """Return a new generation for a file that was rotated away."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_file(path)
+        if self._register.of(key_of(os.fstat(descriptor))) is not None:
+            os.close(descriptor)
+            raise FileNotFoundError(errno.ENOENT, "it has got another name", path)
         generation = self._register.create(lineage.name, path, descriptor, self._now)
         generation.modified = generation.stamp[1]
         generation.left = self._now
@@ -367,17 +388,13 @@ class Catalogue:
 
     def _strangers_now(self, lineage: Lineage) -> Iterator[tuple[str, Key]]:
         since = 0 if lineage.last is None else lineage.last.modified
-        for path, status in self._unknown(lineage):
+        for path, status in self._unknown(lineage, _names_in(lineage.folder)):
             others = path in self._found and not begins_with(os.path.basename(path), lineage.base)
             if status.st_mtime_ns >= since and not others:
                 yield path, key_of(status)
 
-    def _unknown(self, lineage: Lineage) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield the files with rotated names that are not known."""
-        try:
-            names = sorted(os.listdir(lineage.folder or os.curdir))
-        except OSError:  # it is not there, or may not be read
-            return
+    def _unknown(self, lineage: Lineage, names: list[str]) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield those of the sorted names, with what they lead to, that are rotated and not known."""
         for name in rotated_names(names, lineage.base):
             path = os.path.join(lineage.folder, name)
             with suppress(OSError):  # it has got another name by now
@@ -400,12 +417,20 @@ class Catalogue:
 
     def _suspect_archives(self, lineage: Lineage) -> None:
         """Have archives looked at that may hold the content of generations which have lost their file, and only that."""
-        for path, _ in list(self._unknown(lineage)):
+        for path, _ in list(self._unknown(lineage, _names_in(lineage.folder))):
             if extension(path) and path not in self._found:
                 with self._register.reading(path):
                     archive = self._create(lineage, path)
                     archive.foreign = True
                     lineage.queue.appendleft(archive)
+
+
+def _names_in(folder: str) -> list[str]:
+    """Return the sorted names in a folder; none when it is not there, or may not be read."""
+    try:
+        return sorted(os.listdir(folder or os.curdir))
+    except OSError:
+        return []
 
 
 def _find_home(lineage: Lineage) -> None:

@@ -11,7 +11,7 @@ from streamlab.identity import HEAD
 from streamlab.sources.archives import Inspection
 from streamlab.sources.compressed import extension
 from streamlab.sources.generations import TAIL, Generation, Mark, key_of
-from streamlab.sources.register import Register
+from streamlab.sources.register import Register, open_file
 from streamlab.sources.rotation import is_rotated
 
 #: How often names are looked at until two looks in a row see the same.
@@ -115,7 +115,7 @@ class Copies:
                 descriptor = -1
                 try:
                     with self._register.reading(path):
-                        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                        descriptor = open_file(path)
                         length = os.fstat(descriptor).st_size
                         if length > size and self._is_copy(generation, descriptor, path):
                             best, descriptor = descriptor, best
@@ -200,6 +200,9 @@ class Copies:
             if not self._is_settled(generation, now):
                 self._end_inspection(generation)
                 return False
+            if not generation.vetted:  # what it was made of has got another name by now, or is gone
+                generation.vetted = self._register.again = True
+                return True
             inspection = self._inspections.get(generation) or self._inspection(generation)
             try:
                 if not inspection.step():
@@ -210,8 +213,10 @@ class Copies:
                 self._register.finish(generation)
                 why = error.__cause__ or error
                 raise SourceError(f"{why}. It is looked at again when it changes") from error
-            self._end_inspection(generation)
-            self._conclude(generation, inspection)
+            try:
+                self._conclude(generation, inspection)
+            finally:
+                self._end_inspection(generation)
         return True
 
     def close(self) -> None:
@@ -274,7 +279,7 @@ def is_beginning(path: str, other: int) -> bool:
     if extension(path):
         return False
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = open_file(path)
     except OSError:  # it has got another name
         return False
     try:

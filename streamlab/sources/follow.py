@@ -19,10 +19,10 @@ from streamlab.sources.lines import LineSplitter
 from streamlab.sources.register import Register
 from streamlab.sources.watching import Watching
 
-#: Seconds between two looks at open files, and at most between two looks at names where the system tells of changes.
-LOOK, POLL = 0.025, 1.0
-#: Seconds between two looks at names where it does not.
-POLL_UNTOLD = 0.25
+#: Seconds between two looks at open files: with few of them, and with however many.
+LOOK, LOOK_AT_LEAST = 0.025, 0.25
+#: Seconds between two looks at names: where the system tells of changes, where it does not, and with however many.
+POLL, POLL_UNTOLD, POLL_AT_LEAST = 1.0, 0.25, 10.0
 #: Share of the time that may be spent on looks at open files, and on looks at names, while nothing happens.
 SHARE = 0.01
 #: Share of the time that may be spent on looks at names while they come and go.
@@ -136,7 +136,7 @@ class FollowSource:
 
     def close(self) -> None:
         """Stop waiting, and close all files; more than once is fine."""
-        self._closed = True
+        self._closed = self._catalogue.ended = True
         self._watching.wake()
         # A signal's handler may call this in the middle of a step of the same thread: then the end of `read` closes them.
         if self._guard.acquire(timeout=0.2):
@@ -190,24 +190,26 @@ class FollowSource:
 
     def _scan(self, now: float) -> None:
         """Look at names."""
+        start = time.thread_time()
         self._catalogue.scan(now)
         if self._watching.watch(self._catalogue.folders()):
             self._register.again = True  # nobody told of what changed until now
         if now >= self._next_forget:
             self._next_forget = now + FORGET
             self._register.forget(now)
-        took = time.monotonic() - now
-        self._next_scan = now + max(POLL if self._watching.told else POLL_UNTOLD, took / SHARE)
+        took = time.thread_time() - start
+        self._next_scan = now + min(max(POLL if self._watching.told else POLL_UNTOLD, took / SHARE), POLL_AT_LEAST)
         self._earliest_scan = now + took / BUSY_SHARE
 
     def _look(self, now: float) -> None:
         """Look at the files that are open, and at what has waited long enough."""
+        start = time.thread_time()
         for lineage in list(self._active):
             if any(self._wants(generation, now) for generation in lineage.queue):
                 self._ready[lineage] = None
             elif not any(generation.descriptor is not None or generation.left is not None for generation in lineage.queue):
                 del self._active[lineage]
-        self._next_look = now + max(LOOK, (time.monotonic() - now) / SHARE)
+        self._next_look = now + min(max(LOOK, (time.thread_time() - start) / SHARE), LOOK_AT_LEAST)
 
     def _wants(self, generation: Generation, now: float) -> bool:
         """Tell whether there is something to do for a generation."""

@@ -122,7 +122,7 @@ class Generation:
         self.over = self.foreign = False
         self._splitter = splitter
         self._head = b""
-        self._head_mark: Mark | None = None  # of what it begins with, while the bytes are not at hand
+        self._head_mark: Mark | None = None  # of that; known without it from an earlier process
         self._tail = b""
         self._marks: deque[Mark] = deque(maxlen=MARKS)
         self._blocks: Iterator[bytes] | None = None
@@ -229,8 +229,10 @@ class Generation:
         if self.reborn and not self.at:
             self._skip_hole(self.descriptor)
         held = len(self._tail)
-        data = os.pread(self.descriptor, held + min(max(upto - self.at, 0), BLOCK), self.at - held)
-        if not data.startswith(self._tail if self.at > TAIL else self._head):
+        wanted = held + min(max(upto - self.at, 0), BLOCK)
+        data = os.pread(self.descriptor, wanted, self.at - held)
+        known = self._tail if self.at > TAIL else self._head[:wanted]
+        if len(data) < wanted or not data.startswith(known):
             return None
         if self.at <= TAIL:
             self._head = max(self._head, data[:HEAD], key=len)
@@ -301,7 +303,9 @@ class Generation:
         return near and all(mark.fits(descriptor) for mark in marks)
 
     def _first(self) -> Mark | None:
-        return Mark.of(self._head, len(self._head)) if self._head else self._head_mark
+        if self._head and (self._head_mark is None or self._head_mark.length != len(self._head)):
+            self._head_mark = Mark.of(self._head, len(self._head))
+        return self._head_mark
 
     def _ends(self) -> Mark:
         return Mark.of(self._tail, self.at) if len(self._tail) == min(self.at, TAIL) else self.passed
@@ -342,7 +346,7 @@ class Generation:
         generation.checked, generation.over, generation.foreign = saved["checked"], saved["over"], saved["foreign"]
         generation.cut = saved["cut"]
         generation.left = 0.0 if saved["left"] else None
-        generation.restored = True
+        generation.restored, generation.vetted = True, saved["head"] is not None
         return generation
 
 

@@ -40,7 +40,7 @@ def find_files(where: str | os.PathLike[str]) -> list[str]:
 
 
 def files_now(where: str) -> list[str]:
-    """Return the files that a path, glob or folder names by now, perhaps none, in natural order; see `find_files`.
+    """Return the files that a path, glob or folder names by now, perhaps none, in any order; see `find_files`.
 
     Raises:
         OSError: it cannot be known.
@@ -48,12 +48,11 @@ def files_now(where: str) -> list[str]:
     try:
         mode = os.stat(where).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        return _matching(where) if glob.has_magic(where) else []
+        return list(filter(os.path.isfile, glob.iglob(where, recursive=True))) if glob.has_magic(where) else []
     if not stat.S_ISDIR(mode):
         return [where] if stat.S_ISREG(mode) else []
     with os.scandir(where) as entries:
-        names = [entry.path for entry in entries if not entry.name.startswith(".") and entry.is_file()]
-    return sorted(names, key=natural)
+        return [entry.path for entry in entries if not entry.name.startswith(".") and entry.is_file()]
 
 
 def is_pattern(where: str) -> bool:

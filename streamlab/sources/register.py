@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from streamlab.errors import SourceError
@@ -16,6 +18,8 @@ from streamlab.sources.lines import LineSplitter
 
 #: Seconds after which a generation is forgotten whose file is gone, and how many are kept that were read to their end.
 REMEMBERED, KEPT = 60.0, 4096
+#: How many of the files that were not used for longest are looked at for one that can be closed.
+FEW = 16
 
 
 class Register:
@@ -157,9 +161,11 @@ class Register:
         path = self.find(generation)
         if path is None:
             return False
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        status = os.fstat(descriptor)
-        if key_of(status) != generation.key or not self._is_in(generation, path, descriptor):
+        descriptor = open_file(path)
+        if key_of(os.fstat(descriptor)) != generation.key:
+            os.close(descriptor)
+            raise FileNotFoundError(errno.ENOENT, "it has got another name", path)
+        if not self._is_in(generation, path, descriptor):
             os.close(descriptor)
             return None
         self.put(generation, descriptor, path)
@@ -189,7 +195,7 @@ class Register:
             return generation.packed == bool(extension(path))
         if generation.descriptor is not None:
             return self._is_in(generation, path, generation.descriptor)
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_file(path)
         try:
             return key_of(os.fstat(descriptor)) != generation.key or self._is_in(generation, path, descriptor)
         finally:
@@ -215,8 +221,8 @@ class Register:
         """Keep the number of open files in bounds: those that are not in use go first, those that may be lost last."""
         if len(self.opened) <= self._open_files:
             return
-        idle = [generation for generation in self.opened if generation.left is None and generation is not keep]
-        unused = next((generation for generation in idle if not generation.unread), None)
+        idle = list(islice((each for each in self.opened if each.left is None and each is not keep), FEW))
+        unused = next((each for each in idle if not each.unread), None)
         if idle:
             self.close(unused or idle[0])
 
@@ -248,6 +254,11 @@ class Register:
             generation = Generation.restored_from(entry, self._new_splitter())
             self._all[generation] = None
             self._enter(generation)
+
+
+def open_file(path: str) -> int:
+    """Return a descriptor of a file to read from; what is none, such as a pipe, does not hold that up."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
 def _is_at(path: str, key: Key) -> bool:

@@ -1,0 +1,181 @@
+"""Following files that are copied, truncated and compressed: nothing is read twice, and what was lost is said."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow
+import pytest
+
+from tests.faults import copies_and_truncations
+from tests.followed import ALONE_OR_NOT, GRACE, append, follow, following, kinds, nothing_comes, read_and_stop
+from tests.waiting import until
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: pyarrow.compress(data, codec="zstd", asbytes=True),
+}
+PACKED = pytest.mark.parametrize("end", PACK)
+
+
+@ALONE_OR_NOT
+def test_copies_and_truncations_double_nothing_and_lose_what_the_system_lost(tmp_path: Path, where: str) -> None:
+    result, missed = copies_and_truncations(tmp_path, count=12, rate=2_000, where=where)
+    assert missed == []  # what is in any file has come
+    assert (result.doubled, result.torn) == (0, 0)
+
+
+def test_what_is_lost_between_copy_and_truncation_is_counted(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    source = follow(log)
+    assert source.read(10).lines == ["one"]
+    append(log, "two\n")
+    shutil.copy(log, tmp_path / "app.log.1")
+    append(log, "three\nfour\n")
+    assert source.read(1).lines == ["two"]
+    append(log, "five\n")
+    os.truncate(log, 0)
+    append(log, "new\n")
+    got = [source.read(1).lines[0] for _ in range(3)]
+    assert got == ["three", "four", "new"]
+    assert kinds(source) == ["truncated"]
+    source.close()
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_truncated_while_stopped(tmp_path: Path, copied: bool) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\ntwo\n")
+    source = follow(log)
+    chunk = source.read(10)
+    assert chunk.places is not None
+    source.passed(chunk.places, 1)
+    position = source.position()
+    source.close()
+    append(log, "three\n")
+    if copied:
+        shutil.copy(log, tmp_path / "app.log.1")
+    os.truncate(log, 0)
+    append(log, "new\n")
+    with following(follow(log, position=position)) as reading:
+        reading.wait_for(3 if copied else 1)
+        until(lambda: bool(reading.source.notices))
+    assert reading.lines == (["two", "three", "new"] if copied else ["new"])
+    assert [(notice.kind, notice.lost_bytes) for notice in reading.source.notices] == [("truncated", 0 if copied else 4)]
+
+
+def test_truncated_and_written_beyond_where_it_was_before_anybody_looked(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    source = follow(log)
+    assert source.read(10).lines == ["one"]
+    os.truncate(log, 0)
+    append(log, "longer than it was\nand more\n")
+    assert source.read(10).lines == ["longer than it was", "and more"]
+    assert kinds(source) == ["truncated"]
+    source.close()
+
+
+@ALONE_OR_NOT
+def test_a_copy_of_which_the_original_stays_is_a_file_of_its_own(tmp_path: Path, where: str) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    with following(follow(tmp_path / where)) as reading:
+        reading.wait_for(1)
+        shutil.copy(log, tmp_path / "app.log.old")
+        if where:
+            append(log, "two\n")
+        reading.wait_for(2 if where == "app.log" else 3 if where else 2)
+        assert nothing_comes(reading)
+    assert sorted(reading.lines) == (
+        ["one", "two"] if where == "app.log" else ["one", "one", "two"] if where else ["one", "one"]
+    )
+
+
+def test_a_writer_that_does_not_append_leaves_a_hole_after_a_truncation(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    with log.open("w", buffering=1) as writer, following(follow(log)) as reading:
+        writer.write("x" * 10_000 + "\n")
+        reading.wait_for(1)
+        shutil.copy(log, tmp_path / "app.log.1")
+        os.truncate(log, 0)
+        writer.write("after\n")
+        reading.wait_for(2)
+    assert reading.lines[1] == "after"
+    assert log.stat().st_size > 10_000
+
+
+@ALONE_OR_NOT
+def test_two_files_that_begin_with_the_same_kilobyte_are_both_read(tmp_path: Path, where: str) -> None:
+    if where == "app.log":
+        pytest.skip("it is about several files")
+    head = "".join(f"the same header, line {number}\n" for number in range(60))
+    assert len(head) > 1024
+    (tmp_path / "app.log").write_text(head + "one\n")
+    with following(follow(tmp_path / where)) as reading:
+        reading.wait_for(61)
+        (tmp_path / "app.log.new").write_text(head + "two\n")
+        reading.wait_for(122)
+        (tmp_path / "app.log.third").write_text(head)
+        reading.wait_for(182)
+        append(tmp_path / "app.log.third", "three\n")
+        reading.wait_for(183)
+        assert nothing_comes(reading)
+    assert {line for line in reading.lines if "same" not in line} == {"one", "two", "three"}
+
+
+@PACKED
+def test_an_archive_is_read_once_when_it_is_complete(tmp_path: Path, end: str) -> None:
+    packed = PACK[end]("".join(f"{number}\n" for number in range(5_000)).encode())
+    archive = tmp_path / f"old.log{end}"
+    archive.write_bytes(packed[: len(packed) // 2])
+    with following(follow(tmp_path)) as reading:
+        assert nothing_comes(reading, 3 * GRACE)
+        assert kinds(reading.source) == ["unreadable"]
+        with archive.open("ab") as file:
+            file.write(packed[len(packed) // 2 :])
+        reading.wait_for(5_000)
+        archive.rename(tmp_path / f"older.log{end}")
+        assert nothing_comes(reading, 3 * GRACE)
+    assert reading.lines == [str(number) for number in range(5_000)]
+    with following(follow(tmp_path, position=reading.source.position())) as again:
+        assert nothing_comes(again, 3 * GRACE)
+
+
+@PACKED
+def test_a_file_that_is_compressed_after_it_was_read_is_not_read_again(tmp_path: Path, end: str) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("".join(f"{number}\n" for number in range(2_000)))
+    with following(follow(tmp_path)) as reading:
+        reading.wait_for(2_000)
+        compress(log, end)
+        assert nothing_comes(reading, 3 * GRACE)
+    assert not reading.source.notices
+
+
+@PACKED
+def test_of_a_file_that_is_compressed_while_nobody_looks_the_rest_is_read(tmp_path: Path, end: str) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("".join(f"{number}\n" for number in range(2_000)))
+    position = read_and_stop(tmp_path, count=2_000)
+    append(log, "the last\n")
+    compress(log, end)
+    with following(follow(tmp_path, position=position)) as reading:
+        reading.wait_for(1)
+        assert nothing_comes(reading, 3 * GRACE)
+    assert reading.lines == ["the last"]
+    assert not reading.source.notices
+
+
+def compress(path: Path, end: str) -> None:
+    Path(f"{path}{end}").write_bytes(PACK[end](path.read_bytes()))
+    path.unlink()
