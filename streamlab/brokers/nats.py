@@ -177,8 +177,9 @@ class Connection:
             self._begun.set()
         staying = self._loop.create_task(self._stay(client))
         await self._closing.wait()
-        staying.cancel()
-        await asyncio.wait([staying])
+        while not staying.done():  # once is not always enough: asyncio.wait_for can lose it, and the library may keep it
+            staying.cancel()
+            await asyncio.wait([staying], timeout=LOOK)
         if self._client is not None and self._leave is not None:
             with contextlib.suppress(Exception):  # whatever it is, who is left finds out by himself
                 await asyncio.wait_for(self._leave(self._client), FAREWELL)

@@ -22,8 +22,12 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Literal
 
+from streamlab.sources.lines import BYTES_A_CHARACTER, decoded
+
 #: Stretches that are kept, beside those that the broker does not know of yet.
 KEPT = 1000
+#: Seconds after which whoever waits looks up, so that Ctrl-C comes through.
+LOOK_UP = 0.2
 #: Stands for a count that is never reached: nobody knows whether the broker was told.
 UNKNOWN = 1 << 62
 
@@ -225,3 +229,14 @@ class Deliveries:
             if id(stretch) in gone:
                 self._by_last.pop(stretch.last, None)
         self._stretches = [stretch for stretch in self._stretches if id(stretch) not in gone]
+
+
+def texts(payloads: Sequence[bytes], max_line_bytes: int) -> list[Any]:
+    r"""Return payloads as text, if none can be too long; else as they are, for each to be looked at.
+
+    >>> texts([b"caf\xc3\xa9", b"\xff"], 100), texts([b"caf\xc3\xa9", b"\xff"], 10)
+    (['café', '\udcff'], [b'caf\xc3\xa9', b'\xff'])
+    """
+    if max(map(len, payloads), default=0) * BYTES_A_CHARACTER > max_line_bytes:
+        return list(payloads)
+    return [decoded(payload) for payload in payloads]

@@ -15,9 +15,8 @@ from streamlab.brokers import parse
 from streamlab.brokers.nats import DEFAULT_URL, Connection, Lost, servers_of, subject_of
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
-from streamlab.sources.deliveries import Deliveries, Message
+from streamlab.sources.deliveries import LOOK_UP, Deliveries, Message, texts
 from streamlab.sources.items import as_chunk
-from streamlab.sources.lines import decoded
 from streamlab.sources.nats_consumer import PullConsumer, Wanted
 
 #: Messages that may wait to be read, at least and at most, and bytes of them.
@@ -138,7 +137,7 @@ class NatsSource:
             if not self._ready:
                 self._connection.soon(self._consumer.ask)
             while not self._ready and not self._closed:
-                self._changed.wait()
+                self._changed.wait(LOOK_UP)  # with an end, so that Ctrl-C comes through
             if self._closed:
                 return Chunk([], source=self.name)
             taken = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
@@ -161,10 +160,7 @@ class NatsSource:
 
     def _chunk(self, taken: Sequence[tuple[Message, bytes]]) -> Chunk:
         messages = [message for message, _ in taken]
-        payloads: list[Any] = [payload for _, payload in taken]
-        if max(map(len, payloads)) <= self._max_line_bytes:
-            payloads = [decoded(payload) for payload in payloads]
-        chunk = as_chunk(payloads, self.name, self._max_line_bytes)
+        chunk = as_chunk(texts([payload for _, payload in taken], self._max_line_bytes), self.name, self._max_line_bytes)
         chunk.places = Places(messages, [message.number for message in messages])
         return chunk
 

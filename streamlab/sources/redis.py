@@ -15,11 +15,11 @@ from streamlab.brokers import back_off, parse, shown
 from streamlab.brokers.redis import DEFAULT_URL, LIBRARY_OPTIONS, connect, is_away, stream_of
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
-from streamlab.sources.deliveries import Deliveries, Message
+from streamlab.sources.deliveries import LOOK_UP, Deliveries, Message, texts
 from streamlab.sources.items import as_chunk
 from streamlab.sources.lines import decoded
 from streamlab.sources.redis_group import BLOCK, IDS, Consumer, Entry, id_of, is_gone, number_of
-from streamlab.texts import json_of
+from streamlab.texts import as_bytes, json_of
 
 #: Bytes that one answer should have, about; entries are asked for by number, after the size of those before.
 ANSWER = 4 * 1024 * 1024
@@ -172,31 +172,29 @@ class RedisSource:
         return chunk
 
     def _lines(self, entries: Sequence[dict[bytes, bytes]]) -> Chunk:
-        """Return the lines of entries; what is no text stays as it is."""
+        """Return the lines of entries."""
+        marks: list[Rejected] = []
         if self._field is None:
-            items: list[Any] = [_as_json(fields) for fields in entries]
-            marks = []
+            values = [_as_json(fields) for fields in entries]
         else:
-            name = self._field.encode("utf-8", "surrogateescape")
-            items = [fields.get(name) for fields in entries]
-            marks = [self._without_field(items, at, entries[at]) for at, item in enumerate(items) if item is None]
-        if items:
-            mean = sum(map(len, items)) / len(items) + 64
+            name = as_bytes(self._field)
+            values = [fields.get(name, b"") for fields in entries]
+            for at, fields in enumerate(entries):
+                if name not in fields:
+                    values[at] = _as_json(fields)[: self._max_line_bytes]
+                    marks.append(Rejected(at, "decode", self._without_field(fields)))
+        if values:
+            mean = sum(map(len, values)) / len(values) + 64
             self._size = max(mean, self._size / 2) if self._seen else mean
             self._seen = True
-        if max(map(len, items), default=0) <= self._max_line_bytes:
-            items = [item if isinstance(item, str) else decoded(item) for item in items]
-        chunk = as_chunk(items, self.name, self._max_line_bytes)
+        chunk = as_chunk(texts(values, self._max_line_bytes), self.name, self._max_line_bytes)
         if marks:
             chunk.rejected = sorted([*chunk.rejected, *marks])
         return chunk
 
-    def _without_field(self, items: list[Any], at: int, fields: dict[bytes, bytes]) -> Rejected:
-        items[at] = _as_json(fields)[: self._max_line_bytes // 4]
+    def _without_field(self, fields: dict[bytes, bytes]) -> str:
         has = ", ".join(repr(decoded(name)) for name in list(fields)[:10])[:200]
-        return Rejected(
-            at, "decode", f"the entry has no field {self._field!r}: it has {has}; say field=... to read another one"
-        )
+        return f"the entry has no field {self._field!r}: it has {has}; say field=... to read another one"
 
     def _tell_of_vanished(self) -> None:
         count, self._consumer.vanished = self._consumer.vanished, 0
@@ -225,7 +223,8 @@ class RedisSource:
             self._reason = str(problem)
             self._there.clear()
             self._wanted.set()
-            self._there.wait()
+            while not self._there.wait(LOOK_UP):
+                pass
             self._consumer.begin()  # an answer may have been lost: what was in it is this consumer's now
         elif isinstance(problem, redis.RedisError):
             raise SourceError(f"{self.name} cannot be read: {problem}") from problem
@@ -361,5 +360,5 @@ class RedisSource:
         self._client.close()
 
 
-def _as_json(fields: dict[bytes, bytes]) -> str:
-    return json_of({decoded(name): decoded(value) for name, value in fields.items()})
+def _as_json(fields: dict[bytes, bytes]) -> bytes:
+    return as_bytes(json_of({decoded(name): decoded(value) for name, value in fields.items()}))
