@@ -379,16 +379,16 @@ class Following(RuleBasedStateMachine):
 
         closing = threading.Thread(target=close)
         closing.start()
-        while chunk := source.read(1000).lines:
-            for line in chunk:
-                self.take_late(line)
+        while (chunk := source.read(1000)).lines:
+            for line in chunk.lines:
+                self.take_late(chunk.source, line)
         closing.join()
         assert self.notices or source.notices or not self.must_be_said, "lost without a word"
 
-    def take_late(self, line: str) -> None:
+    def take_late(self, where: str, line: str) -> None:
         lost = [content for content in self.contents if not content.reachable]
         known = Counter(line for _, line in self.got)
-        assert any(whole.startswith(line) and not known[whole] for content in lost for whole in content.lines), line
+        assert any(whole.startswith(line) and not known[whole] for content in lost for whole in content.lines), (where, line)
 
     @invariant()
     def few_files_are_open(self) -> None:

@@ -42,7 +42,7 @@ class Copies:
         self._register.take_out(generation)
         generation.left = now if generation.left is None else generation.left
         if generation.over or nothing_left or not generation.size:
-            generation.sealed = True
+            generation.spend()
         else:
             self.find(generation)
 
@@ -52,7 +52,7 @@ class Copies:
         Raises:
             OSError: it cannot be opened.
         """
-        if generation.over or generation.key is None or (generation.sealed and not generation.unread):
+        if generation.over or generation.key is None or generation.spent:
             return True
         found = self._register.open(generation)
         if found and generation.descriptor is not None and not generation.packed:
@@ -79,7 +79,7 @@ class Copies:
             how = "was removed"
         message = f"{generation.name} {how} after {generation.at:,} bytes were read of it; {what}"
         self._register.say("truncated" if generation.cut else "vanished", generation.name, message, lost)
-        generation.sealed, generation.length, generation.size = True, generation.at, generation.at
+        generation.spend()
         return True
 
     # Copies in plain files
@@ -159,8 +159,7 @@ class Copies:
                 generation.mark(Mark.of(os.pread(descriptor, TAIL, max(size - TAIL, 0))[:size], size))
             self._register.point(generation, os.fstat(descriptor), path)
             os.close(descriptor)
-            generation.length = generation.size = generation.at
-            generation.sealed = True
+            generation.spend()
 
     def _say_cut(self, generation: Generation, size: int, path: str) -> None:
         lost = max(generation.size - max(size, generation.at), 0)

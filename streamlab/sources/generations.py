@@ -96,6 +96,7 @@ class Generation:
         grew: when it was last seen to grow.
         removed: whether no name leads to the file.
         sealed: whether nothing more will be in its file: it is a copy, an archive that was read, or there is none.
+        spent: whether nothing is to be read in its file: it has none, or one that ends before what was read.
         checked: whether it is known not to be a copy of something else, and complete if it is an archive.
         vetted: whether names were looked at since there is something in it: before, it may have been emptied unseen.
         cut: whether it was cut off: its file holds something else now.
@@ -118,8 +119,8 @@ class Generation:
         self.modified = 0
         self.left: float | None = None
         self.grew = 0.0
-        self.removed = self.sealed = self.checked = self.vetted = self.cut = self.restored = self.reborn = False
-        self.over = self.foreign = False
+        self.removed = self.sealed = self.spent = self.checked = self.vetted = self.cut = False
+        self.restored = self.reborn = self.over = self.foreign = False
         self._splitter = splitter
         self._head = b""
         self._head_mark: Mark | None = None  # of that; known without it from an earlier process
@@ -133,7 +134,7 @@ class Generation:
         """Read from an open file from now on, and close it in the end."""
         self.detach()
         status = os.fstat(descriptor)
-        self.descriptor, self.restored = descriptor, False
+        self.descriptor, self.restored, self.spent = descriptor, False, False
         self.point(status, path)
         if self.packed:
             os.lseek(descriptor, 0, os.SEEK_SET)
@@ -188,6 +189,11 @@ class Generation:
             self._head = os.pread(self.descriptor, HEAD, 0)
         return bool(self._head)
 
+    def spend(self) -> None:
+        """Take note that nothing more is to be read of it."""
+        self.sealed = self.spent = True
+        self.length = self.size = self.at
+
     def leave_out(self) -> None:
         """Read nothing of what is in the file now."""
         if self.descriptor is not None and not self.packed:
@@ -201,6 +207,8 @@ class Generation:
     @property
     def unread(self) -> bool:
         """Whether there is more to read, or less than there was."""
+        if self.spent:
+            return False
         return not self.sealed if self.packed else self.length != self.at or self.length < self.size
 
     @property
