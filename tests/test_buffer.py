@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from streamlab.batch import Chunk, Rejected
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
-from streamlab.sources.buffer import WHEN_FULL, Buffer, WhenFull
+from streamlab.sources.listening.buffer import WHEN_FULL, Buffer, WhenFull
 from tests.waiting import until
 
 MODES = pytest.mark.parametrize("when_full", WHEN_FULL)

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from streamlab.sources.deliveries import UNKNOWN, Deliveries, Message
+from streamlab.sources.consuming.deliveries import UNKNOWN, Deliveries, Message
 
 
 class Delivering(RuleBasedStateMachine):

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamlab.batch import Chunk
-from streamlab.sources.framing import Framer, Framing
+from streamlab.sources.listening.framing import Framer, Framing
 
 LIKE_A_COUNT = re.compile(rb"[1-9][0-9]{0,8}( |\Z)")
 

@@ -451,10 +451,21 @@ def test_sources_and_sinks_by_address(broker: Broker) -> None:
     for wrong, message in (
         ("/logs?durabel=x", "did you mean 'durable'"),
         ("", "says no stream"),
-        ("/logs?ack_wait=x", "no value"),
+        ("/logs?ack_wait=x", "ack_wait: 'x' is not a number of seconds"),
     ):
         with pytest.raises(SourceError, match=message):
             NatsSource.of_address(broker.url + wrong)
+
+
+def test_who_the_user_is_may_be_said_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with nats_server(tmp_path, "--user", "me", "--pass", "sec/r@t") as server:
+        address = f"nats://127.0.0.1:{server.port}/logs.a"
+        with pytest.raises(SinkError, match=r"cannot be reached: .*uthorization"):
+            NatsSink.of_address(address)
+        monkeypatch.setenv("STREAMLAB_NATS_USER", "me")
+        monkeypatch.setenv("STREAMLAB_NATS_PASSWORD", "sec/r@t")
+        with pytest.raises(SinkError, match="no stream has the subject"):  # which the server tells whom it knows
+            NatsSink.of_address(address)
 
 
 # The sink

@@ -354,7 +354,9 @@ def test_close_ends_a_read_that_waits_and_leaves_nothing(tmp_path: Path, state: 
         until(lambda: resources() == before)
 
 
-def test_what_cannot_be_reached_is_said_at_once_and_without_passwords(broker: Broker, tmp_path: Path) -> None:
+def test_what_cannot_be_reached_is_said_at_once_and_without_passwords(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     port = free_port()
     with pytest.raises(SourceError, match=f"redis://127.0.0.1:{port}/0 cannot be reached: .*refused") as error:
         RedisSource("logs", url=f"redis://me:secret@127.0.0.1:{port}/0")
@@ -376,6 +378,9 @@ def test_what_cannot_be_reached_is_said_at_once_and_without_passwords(broker: Br
             assert "wrong" not in str(error.value)
         source = RedisSource("logs", url=f"redis://:sec%2Fr%40t@127.0.0.1:{server.port}")
         assert source.name == f"redis://127.0.0.1:{server.port}/logs"
+        source.close()
+        monkeypatch.setenv("STREAMLAB_REDIS_PASSWORD", "sec/r@t")
+        source = RedisSource.of_address(f"redis://127.0.0.1:{server.port}/0/logs")
         source.close()
 
 
@@ -412,12 +417,12 @@ def test_sources_and_sinks_by_address(broker: Broker) -> None:
     exclusive.close()
     for wrong, message in (
         ("/s?grup=x", "there is no option 'grup': did you mean 'group'"),
-        ("/s?claim_after=soon", "claim_after=soon is no value"),
+        ("/s?claim_after=soon", "claim_after: 'soon' is not a number of seconds"),
         ("", "says no stream"),
     ):
         with pytest.raises(SourceError, match=message):
             RedisSource.of_address(address.removesuffix("/0") + wrong)
-    with pytest.raises(SinkError, match="exclusive=perhaps is no value"):
+    with pytest.raises(SinkError, match="exclusive: 'perhaps' is neither yes nor no"):
         RedisSink.of_address(f"{address}/s?exclusive=perhaps")
 
 

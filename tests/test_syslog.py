@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from streamlab import Pipeline, processors, sources
 from streamlab.errors import SourceError
 from streamlab.sources import Source, open_source
+from streamlab.sources.listening.udp import message_of
 from streamlab.sources.syslog import SyslogSource
-from streamlab.sources.udp import message_of
 from tests.receiving import Reading, rejected
 from tests.waiting import resources, until
 
@@ -559,13 +559,13 @@ def test_addresses() -> None:
         ("syslog+tcp://127.0.0.1:0/path", "nothing can follow the port"),
         ("syslog+tcp://127.0.0.1:port", "is no address"),
         ("syslog+tcp://127.0.0.1:0?when_ful=block", "no option 'when_ful': did you mean 'when_full'?"),
-        ("syslog+tcp://127.0.0.1:0?colour=red", "no option 'colour'; the options are buffer_bytes"),
+        ("syslog+tcp://127.0.0.1:0?colour=red", "no option 'colour': the options are buffer_bytes"),
         ("syslog+tcp://127.0.0.1:0?when_full=drop", "when_full='drop': use 'block'"),
         ("syslog+tcp://127.0.0.1:0?buffer_lines=many", "buffer_lines: 'many' is not a whole number"),
         ("syslog+tcp://127.0.0.1:0?idle_timeout=long", "idle_timeout: 'long' is not a number of seconds"),
         ("syslog+tcp://127.0.0.1:0?idle_timeout=nan", "it must be a number above 0"),
         ("syslog+tcp://127.0.0.1:0?buffer_lines=1&buffer_lines=2", "given twice"),
-        ("syslog+tcp://127.0.0.1:0?buffer_lines", "is no address"),
+        ("syslog+tcp://127.0.0.1:0?buffer_lines", "options are written"),
         ("syslog+tcp://me:secret@127.0.0.1:0", "has a user or password"),
         ("syslog+tcp://127.0.0.1:0#part", "what follows the #"),
     ],

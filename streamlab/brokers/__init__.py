@@ -7,12 +7,14 @@ be seen of a URL.
 
 from __future__ import annotations
 
-import difflib
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
+
+from streamlab.addresses import Kinds, options_of
 
 if TYPE_CHECKING:
     from tenacity.wait import wait_base
@@ -45,39 +47,30 @@ class Address:
         return f"?{urlencode(self.rest)}" if self.rest else ""
 
 
-def parse(
-    address: str, options: Mapping[str, Callable[[str], Any]], error: type[Exception], *, passed: str | None = None
-) -> Address:
+def parse(address: str, kinds: Kinds, error: type[Exception], *, login: str, passed: str | None = None) -> Address:
     """Take an address apart.
 
     Args:
         address: what the user wrote.
-        options: the names of the options, and what makes a value of their text.
+        kinds: the options there are, and what makes a value of their text.
         error: what to raise.
+        login: what the variables of the environment begin with that have user and password, if the address has none: what
+            is on a command line can be seen by others.
         passed: what the names of options begin with that are left to the library.
 
     Raises:
         Exception: an ``error``; the address is not complete, or an option is unknown or has no such value.
 
-    >>> address = parse("redis://me:secret@localhost:6379/0/a%2Fb?maxlen=10", {"maxlen": int}, ValueError)
+    >>> text = "redis://me:secret@localhost:6379/0/a%2Fb?maxlen=10"
+    >>> address = parse(text, {"maxlen": int}, ValueError, login="STREAMLAB_REDIS")
     >>> address.path, dict(address.options)
     (('0', 'a/b'), {'maxlen': 10})
     """
     parts = _split(address, error)
     path = tuple(unquote(part) for part in parts.path.split("/") if part)
-    values: dict[str, Any] = {}
-    rest: dict[str, str] = {}
-    for name, text in parse_qsl(parts.query, keep_blank_values=True):
-        if name in options:
-            try:
-                values[name] = options[name](text)
-            except ValueError:
-                raise error(f"{shown(address)}: {name}={text} is no value that this option can have") from None
-        elif passed is not None and name.startswith(passed):
-            rest[name] = text
-        else:
-            _unknown(address, name, options, error)
-    return Address(f"{parts.scheme}://{parts.netloc}", path, values, rest)
+    values, rest = options_of(parts.query, kinds, shown(address), error, passed=passed)
+    netloc = parts.netloc if "@" in parts.netloc else _login(login) + parts.netloc
+    return Address(f"{parts.scheme}://{netloc}", path, values, rest)
 
 
 def shown(url: str) -> str:
@@ -107,22 +100,6 @@ def back_off() -> wait_base:
     return wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE - FIRST_PAUSE) + wait_random(0, FIRST_PAUSE)
 
 
-def is_true(text: str) -> bool:
-    """Return what a yes or no in an address says.
-
-    Raises:
-        ValueError: neither.
-
-    >>> is_true("yes"), is_true("0")
-    (True, False)
-    """
-    if text.lower() in ("1", "true", "yes", "on", ""):
-        return True
-    if text.lower() in ("0", "false", "no", "off"):
-        return False
-    raise ValueError(f"{text} is neither yes nor no")
-
-
 def _split(url: str, error: type[Exception]) -> SplitResult:
     try:
         parts = urlsplit(url)
@@ -135,14 +112,14 @@ def _split(url: str, error: type[Exception]) -> SplitResult:
     return parts
 
 
+def _login(variables: str) -> str:
+    """Return user and password as the environment has them, as they are written before a host; a user alone is a token."""
+    user, password = (os.environ.get(f"{variables}_{name}", "") for name in ("USER", "PASSWORD"))
+    return quote(user, safe="") + (f":{quote(password, safe='')}" if password else "") + ("@" if user or password else "")
+
+
 def _malformed(error: type[Exception]) -> NoReturn:
     raise error(
         "this is no address of a broker: write scheme://user:password@host:port/..., and in a user, a password or the name"
         " of a stream %40 for @, %2F for /, %3F for ?, %23 for #, %25 for %"
     ) from None
-
-
-def _unknown(address: str, name: str, options: Mapping[str, Any], error: type[Exception]) -> NoReturn:
-    near = difflib.get_close_matches(name, options, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(options)}"
-    raise error(f"{shown(address)}: there is no option {name!r}: {hint}")

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 #: Where a server is, if nothing else is said.
 DEFAULT_URL = "nats://127.0.0.1:4222"
+#: Variables of the environment with user and password for an address without them begin so.
+LOGIN = "STREAMLAB_NATS"
 #: Seconds between two looks whether the connection, or the thread, is still there.
 LOOK = 0.1
 #: Seconds that a farewell may take, and then the end of the connection.

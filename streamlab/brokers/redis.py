@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Where a server is, if nothing else is said.
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
+#: Variables of the environment with user and password for an address without them begin so.
+LOGIN = "STREAMLAB_REDIS"
 #: Names of options in an address that are left to the library begin so.
 LIBRARY_OPTIONS = "ssl_"
 

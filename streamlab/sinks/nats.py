@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamlab.addresses import seconds
 from streamlab.brokers import parse
-from streamlab.brokers.nats import DEFAULT_URL, Connection, Lost, servers_of, subject_of, text_of
+from streamlab.brokers.nats import DEFAULT_URL, LOGIN, Connection, Lost, servers_of, subject_of, text_of
 from streamlab.errors import Outage, SinkError
 from streamlab.notices import Notice
 from streamlab.texts import as_bytes, as_text
@@ -91,8 +92,8 @@ class NatsSink:
         Raises:
             SinkError: as of the class, or the address says what cannot be.
         """
-        known: dict[str, Any] = {"timeout": float, "user_credentials": str, "token": str}
-        parsed = parse(address, known, SinkError)
+        known: dict[str, Any] = {"timeout": seconds, "user_credentials": str, "token": str}
+        parsed = parse(address, known, SinkError, login=LOGIN)
         return cls(subject_of(parsed, SinkError, "subject"), url=parsed.server, **parsed.options)
 
     def write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> Refused:

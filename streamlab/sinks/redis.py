@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.brokers import is_true, parse, shown
-from streamlab.brokers.redis import DEFAULT_URL, LIBRARY_OPTIONS, connect, is_away, stream_of
+from streamlab.addresses import seconds, truth, whole
+from streamlab.brokers import parse, shown
+from streamlab.brokers.redis import DEFAULT_URL, LIBRARY_OPTIONS, LOGIN, connect, is_away, stream_of
 from streamlab.errors import Outage, SinkError
 from streamlab.notices import Notice
 from streamlab.texts import as_bytes, as_text
@@ -89,8 +90,8 @@ class RedisSink:
         Raises:
             SinkError: as of the class, or the address says what cannot be.
         """
-        known: dict[str, Any] = {"field": lambda text: text or None, "maxlen": int, "timeout": float, "exclusive": is_true}
-        parsed = parse(address, known, SinkError, passed=LIBRARY_OPTIONS)
+        known: dict[str, Any] = {"field": lambda text: text or None, "maxlen": whole, "timeout": seconds, "exclusive": truth}
+        parsed = parse(address, known, SinkError, login=LOGIN, passed=LIBRARY_OPTIONS)
         url, stream = stream_of(parsed, SinkError)
         options = dict(parsed.options)
         made = ExclusiveRedisSink if options.pop("exclusive", cls is ExclusiveRedisSink) else RedisSink

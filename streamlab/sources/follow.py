@@ -12,12 +12,12 @@ from typing import Any
 from streamlab.batch import Chunk, Places
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
-from streamlab.sources.catalogue import Catalogue, Lineage
-from streamlab.sources.copies import Copies
-from streamlab.sources.generations import Generation
+from streamlab.sources.following.catalogue import Catalogue, Lineage
+from streamlab.sources.following.copies import Copies
+from streamlab.sources.following.generations import Generation
+from streamlab.sources.following.register import Register
+from streamlab.sources.following.watching import Watching
 from streamlab.sources.lines import LineSplitter
-from streamlab.sources.register import Register
-from streamlab.sources.watching import Watching
 
 #: Seconds between two looks at open files: with few of them, and with however many.
 LOOK, LOOK_AT_LEAST = 0.025, 0.25

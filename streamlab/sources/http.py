@@ -11,12 +11,13 @@ from functools import partial
 from types import ModuleType
 from typing import Any, Literal
 
+from streamlab.addresses import seconds, truth, whole
 from streamlab.batch import Chunk, Places
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
-from streamlab.sources.background import Background
-from streamlab.sources.buffer import Buffer
-from streamlab.sources.listening import bind, check_positive, in_url, is_loopback, parsed, seconds, truth, whole
+from streamlab.sources.listening.background import Background
+from streamlab.sources.listening.buffer import Buffer
+from streamlab.sources.listening.sockets import bind, check_positive, in_url, is_loopback, parsed
 
 #: Where to listen when nothing is said.
 PORT = 8080
@@ -264,7 +265,7 @@ def _modules() -> tuple[ModuleType, ModuleType]:
         SourceError: one is missing.
     """
     try:
-        from streamlab.sources import ingest, serving
+        from streamlab.sources.listening import ingest, serving
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("streamlab"):
             raise

@@ -10,14 +10,15 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from streamlab.addresses import seconds, whole
 from streamlab.batch import Chunk, Places
 from streamlab.brokers import parse
-from streamlab.brokers.nats import DEFAULT_URL, Connection, Lost, servers_of, subject_of
+from streamlab.brokers.nats import DEFAULT_URL, LOGIN, Connection, Lost, servers_of, subject_of
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
-from streamlab.sources.deliveries import LOOK_UP, Deliveries, Message, texts
+from streamlab.sources.consuming.deliveries import LOOK_UP, Deliveries, Message, texts
+from streamlab.sources.consuming.nats import PullConsumer, Wanted
 from streamlab.sources.items import as_chunk
-from streamlab.sources.nats_consumer import PullConsumer, Wanted
 
 #: Messages that may wait to be read, at least and at most, and bytes of them.
 FEWEST, MOST, MOST_BYTES = 8, 32_768, 16 * 1024 * 1024
@@ -121,9 +122,9 @@ class NatsSource:
             SourceError: as of the class, or the address says what cannot be.
         """
         known: dict[str, Any] = dict.fromkeys(("subject", "durable", "user_credentials", "token"), str)
-        known |= dict.fromkeys(("ack_wait", "timeout"), float) | {"max_ack_pending": int}
+        known |= dict.fromkeys(("ack_wait", "timeout"), seconds) | {"max_ack_pending": whole}
         known["start"] = lambda text: int(text) if text.isdecimal() else text
-        parsed = parse(address, known, SourceError)
+        parsed = parse(address, known, SourceError, login=LOGIN)
         stream = subject_of(parsed, SourceError, "stream")
         return cls(stream, url=parsed.server, max_line_bytes=max_line_bytes, **parsed.options)
 

@@ -10,15 +10,16 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from streamlab.addresses import seconds
 from streamlab.batch import Chunk, Places, Rejected
 from streamlab.brokers import back_off, parse, shown
-from streamlab.brokers.redis import DEFAULT_URL, LIBRARY_OPTIONS, connect, is_away, stream_of
+from streamlab.brokers.redis import DEFAULT_URL, LIBRARY_OPTIONS, LOGIN, connect, is_away, stream_of
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
-from streamlab.sources.deliveries import LOOK_UP, Deliveries, Message, texts
+from streamlab.sources.consuming.deliveries import LOOK_UP, Deliveries, Message, texts
+from streamlab.sources.consuming.redis import BLOCK, IDS, Consumer, Entry, id_of, is_gone, number_of
 from streamlab.sources.items import as_chunk
 from streamlab.sources.lines import decoded
-from streamlab.sources.redis_group import BLOCK, IDS, Consumer, Entry, id_of, is_gone, number_of
 from streamlab.texts import as_bytes, json_of
 
 #: Bytes that one answer should have, about; entries are asked for by number, after the size of those before.
@@ -113,8 +114,8 @@ class RedisSource:
             SourceError: as of the class, or the address says what cannot be.
         """
         known: dict[str, Any] = dict.fromkeys(("group", "consumer", "start"), str)
-        known |= {"field": lambda text: text or None, "claim_after": float, "timeout": float}
-        parsed = parse(address, known, SourceError, passed=LIBRARY_OPTIONS)
+        known |= {"field": lambda text: text or None, "claim_after": seconds, "timeout": seconds}
+        parsed = parse(address, known, SourceError, login=LOGIN, passed=LIBRARY_OPTIONS)
         url, stream = stream_of(parsed, SourceError)
         return cls(stream, url=url, max_line_bytes=max_line_bytes, **parsed.options)
 

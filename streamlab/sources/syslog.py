@@ -8,15 +8,16 @@ from collections import deque
 from functools import partial
 from typing import Any, Literal
 
+from streamlab.addresses import seconds, whole
 from streamlab.batch import Chunk
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
-from streamlab.sources.background import Background
-from streamlab.sources.buffer import Buffer, WhenFull
-from streamlab.sources.framing import FRAMINGS, Framer, Framing
-from streamlab.sources.listening import bind, check_positive, in_url, parsed, seconds, whole
-from streamlab.sources.tcp import TcpReceiver
-from streamlab.sources.udp import UdpReceiver
+from streamlab.sources.listening.background import Background
+from streamlab.sources.listening.buffer import Buffer, WhenFull
+from streamlab.sources.listening.framing import FRAMINGS, Framer, Framing
+from streamlab.sources.listening.sockets import bind, check_positive, in_url, parsed
+from streamlab.sources.listening.tcp import TcpReceiver
+from streamlab.sources.listening.udp import UdpReceiver
 
 #: Where to listen when nothing is said. The port that syslog has, 514, is for the system's administrator alone.
 PORT = 5514

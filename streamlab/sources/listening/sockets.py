@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
+from streamlab.addresses import Kinds, options_of
 from streamlab.errors import SourceError
 
 #: Connections that the system holds until they are accepted.
@@ -20,7 +19,7 @@ RECEIVE_BUFFER = 64 * 1024 * 1024
 
 
 class Address(NamedTuple):
-    """What an address on a command line says.
+    """What an address to listen at says.
 
     Attributes:
         scheme: what stands before ``://``.
@@ -37,7 +36,7 @@ class Address(NamedTuple):
     options: dict[str, Any]
 
 
-def parsed(address: str, kinds: Mapping[str, Callable[[str], Any]], *, port: int) -> Address:
+def parsed(address: str, kinds: Kinds, *, port: int) -> Address:
     """Take an address apart: ``scheme://host:port/path?option=value&option=value``.
 
     Args:
@@ -55,46 +54,14 @@ def parsed(address: str, kinds: Mapping[str, Callable[[str], Any]], *, port: int
     try:
         parts = urlsplit(address)
         given = parts.port
-        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError as error:
         raise SourceError(f"{shown} is no address, as scheme://HOST:PORT?option=value is: {error}") from error
     if parts.username is not None or parts.password is not None:
         raise SourceError(f"{shown} has a user or password before it: no source takes one from its address")
     if parts.fragment:
         raise SourceError(f"{shown}: nothing is meant by what follows the #")
-    options: dict[str, Any] = {}
-    for name, text in pairs:
-        if name not in kinds:
-            raise SourceError(f"{shown}: there is no option {name!r}{_nearest(name, kinds)}")
-        if name in options:
-            raise SourceError(f"{shown}: {name} is given twice")
-        try:
-            options[name] = kinds[name](text)
-        except ValueError as error:
-            raise SourceError(f"{shown}: {name}: {error}") from error
+    options, _ = options_of(parts.query, kinds, shown, SourceError)
     return Address(parts.scheme, parts.hostname or "127.0.0.1", port if given is None else given, parts.path, options)
-
-
-def whole(text: str) -> int:
-    """Return a whole number."""
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def seconds(text: str) -> float:
-    """Return a number of seconds."""
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a number of seconds") from None
-
-
-def truth(text: str) -> bool:
-    """Return what ``true`` or ``false`` says."""
-    if text not in ("true", "false"):
-        raise ValueError(f"{text!r} is neither true nor false")
-    return text == "true"
 
 
 def check_positive(**numbers: float) -> None:
@@ -200,8 +167,3 @@ def _shown(address: str) -> str:
     """
     scheme, mark, rest = address.partition("://")
     return scheme + mark + rest.partition("?")[0].partition("#")[0].rpartition("@")[2]
-
-
-def _nearest(name: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f": did you mean {close[0]!r}?" if close else f"; the options are {', '.join(sorted(known))}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from streamlab.brokers.nats import Connection, Lost, text_of
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
-from streamlab.sources.deliveries import Deliveries, Message
+from streamlab.sources.consuming.deliveries import Deliveries, Message
 
 if TYPE_CHECKING:
     from nats.aio.client import Client

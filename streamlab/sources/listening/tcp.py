@@ -17,9 +17,9 @@ from typing import Any
 
 from streamlab.batch import Chunk
 from streamlab.notices import Notice
-from streamlab.sources.buffer import Buffer
-from streamlab.sources.framing import Framer
-from streamlab.sources.tls import Decryption
+from streamlab.sources.listening.buffer import Buffer
+from streamlab.sources.listening.framing import Framer
+from streamlab.sources.listening.tls import Decryption
 
 #: Bytes that are received, and connections that are accepted, before others have their turn.
 BLOCK, MANY = 64 * 1024, 64

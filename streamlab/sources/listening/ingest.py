@@ -21,9 +21,9 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from streamlab.batch import Chunk, Rejected
-from streamlab.sources.bodies import ENCODINGS, Gone, Incoming, Refused, too_long
-from streamlab.sources.buffer import Buffer, size_of
 from streamlab.sources.lines import LineSplitter
+from streamlab.sources.listening.bodies import ENCODINGS, Gone, Incoming, Refused, too_long
+from streamlab.sources.listening.buffer import Buffer, size_of
 
 #: Names of this machine that clients give in ``Host``.
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")

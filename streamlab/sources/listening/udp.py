@@ -11,8 +11,8 @@ from collections import deque
 
 from streamlab.batch import Chunk, Rejected
 from streamlab.notices import Notice
-from streamlab.sources.buffer import Buffer
 from streamlab.sources.lines import decoded, oversize
+from streamlab.sources.listening.buffer import Buffer
 
 #: Bytes that a datagram may have, and how many are received before other work has its turn.
 LARGEST, MANY = 65_536, 256

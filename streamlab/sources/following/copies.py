@@ -8,11 +8,11 @@ import time
 
 from streamlab.errors import SourceError
 from streamlab.identity import HEAD
-from streamlab.sources.archives import Inspection
 from streamlab.sources.compressed import extension
-from streamlab.sources.generations import TAIL, Generation, Mark, key_of
-from streamlab.sources.register import Register, open_file
-from streamlab.sources.rotation import is_rotated
+from streamlab.sources.following.archives import Inspection
+from streamlab.sources.following.generations import TAIL, Generation, Mark, key_of
+from streamlab.sources.following.register import Register, open_file
+from streamlab.sources.following.rotation import is_rotated
 
 #: How often names are looked at until two looks in a row see the same.
 TRIES = 50

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from streamlab.identity import HEAD
 from streamlab.sources.compressed import BLOCK, unpacked
-from streamlab.sources.generations import TAIL, Generation, Mark
+from streamlab.sources.following.generations import TAIL, Generation, Mark
 
 
 class Inspection:
