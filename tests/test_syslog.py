@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab import Pipeline, processors, sources
+from streamlab import Pipeline, processors
 from streamlab.errors import SourceError
 from streamlab.sources import Source, open_source
 from streamlab.sources.listening.udp import message_of
@@ -33,7 +33,6 @@ Transport = Literal["tcp", "udp"]
 BOTH = pytest.mark.parametrize("transport", ["tcp", "udp"])
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what it lost")
 LOGGER = pytest.mark.skipif(shutil.which("logger") is None, reason="there is no logger of util-linux here")
-DRAINS = pytest.mark.skipif(not hasattr(sources, "Listening"), reason="runs do not ask sources to stop receiving yet")
 
 
 @contextmanager
@@ -600,7 +599,6 @@ def test_in_a_run(transport: Transport) -> None:
     assert ledger["emitted"] == 500 and ledger["dead_lettered"] == (transport == "udp") and ledger["in_flight"] == 0
 
 
-@DRAINS
 @pytest.mark.parametrize("ends", ["stop", "fail"])
 def test_every_line_that_was_taken_in_is_accounted_for_at_the_end(ends: str) -> None:
     """A run that stops works on all that has come; one that fails keeps it as unfinished."""
