@@ -26,11 +26,11 @@ browser:  # the tests of the dashboard's page want a Chromium; without one they 
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null || \
 	  echo "There is no Chromium here, and it could not be installed: the page is not tested."
 
-servers:  # the tests of brokers start servers of their own; without the programs they are skipped, and say so
-	@{ command -v redis-server && PATH="$$PATH:/usr/sbin" command -v nats-server; } >/dev/null || \
+servers:  # the tests of brokers and of rotation use programs of the system; without them they are skipped, and say so
+	@{ command -v redis-server && PATH="$$PATH:/usr/sbin" command -v nats-server && command -v logrotate; } >/dev/null || \
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server nats-server; } >/dev/null || \
-	  echo "There is no redis-server or nats-server here, and they could not be installed: brokers are not tested."
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server nats-server logrotate; } >/dev/null || \
+	  echo "redis-server, nats-server or logrotate are not here, and could not be installed: what needs them is not tested."
 
 bench: $(BENCH)/ready $(PATHWAY)/ready  ## measure against a plain loop and against other engines, in one run
 	$(BENCH)/bin/python -m benchmarks

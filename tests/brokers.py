@@ -1,14 +1,12 @@
 """Real brokers for tests: servers of their own on loopback, at free ports, with folders of their own; and readers of them.
 
-Without a server's program its tests are skipped, and say so, unless ``STREAMLAB_BROKERS=required``.
+Without the program of a server its tests are skipped, and say so, unless ``STREAMLAB_PROGRAMS=required``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,21 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from streamlab.batch import Chunk
 from streamlab.sources import notices_of
-
-
-def program(name: str) -> str:
-    """Return where a server's program is; skip the test, or fail it, if it is not there."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    if found is None:
-        missing = f"there is no {name} here (apt-get install {name})"
-        if os.environ.get("STREAMLAB_BROKERS") == "required":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return found
+from tests.programs import program
 
 
 def free_port() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,6 +13,7 @@ import pytest
 
 from tests.faults import outcome
 from tests.followed import ALONE_OR_NOT, GRACE, append, follow, following, nothing_comes
+from tests.programs import program
 
 
 def python_writer(folder: Path, setup: str, lines: int) -> subprocess.CompletedProcess[str]:
@@ -61,16 +61,11 @@ def test_the_rotating_handlers_of_python(tmp_path: Path, where: str, handler: st
     assert len(os.listdir(tmp_path)) > 1
 
 
-LOGROTATE = shutil.which("logrotate") or os.environ.get("LOGROTATE")
-
-
-@pytest.mark.skipif(LOGROTATE is None, reason="there is no logrotate here (apt-get install logrotate)")
 @ALONE_OR_NOT
 @pytest.mark.parametrize(
     "options", ["copytruncate", "copytruncate compress", "create compress", "create delaycompress compress dateext"]
 )
 def test_logrotate(tmp_path: Path, where: str, options: str) -> None:
-    assert LOGROTATE is not None
     folder = tmp_path / "logs"
     folder.mkdir(mode=0o755)
     log = folder / "app.log"
@@ -88,7 +83,7 @@ def test_logrotate(tmp_path: Path, where: str, options: str) -> None:
             for _ in range(200):
                 append(log, f"{number} {'x' * (number % 97)}\n")
                 number += 1
-            command = [LOGROTATE, "-f", "-s", str(tmp_path / "status"), str(tmp_path / "rotate.conf")]
+            command = [program("logrotate"), "-f", "-s", str(tmp_path / "status"), str(tmp_path / "rotate.conf")]
             subprocess.run(command, check=True, capture_output=True)
             if "dateext" in options:
                 time.sleep(1.1)  # names have the time in seconds
