@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from streamlab import Pipeline, processors
 from streamlab.batch import Chunk
-from streamlab.checkpoint import Checkpoint
-from streamlab.errors import CheckpointError, SinkError, SourceError
+from streamlab.checkpoint import Checkpoint, Moment
+from streamlab.errors import CheckpointError, Outage, ProcessorFailed, SinkError, SourceError
 from streamlab.run import Run
 from streamlab.sources.iterables import SequenceSource
 from tests.crashes import grown_and_killed, killed_until_done, outcome, run, write_lines
@@ -433,3 +433,32 @@ def test_an_output_that_was_renamed_meanwhile(tmp_path: Path) -> None:
     (tmp_path / "out").rename(tmp_path / "elsewhere")
     live.wait(30)
     assert live.state == "failed" and "out cannot be looked at: No such file" in str(live.exception)
+
+
+class Full(Checkpoint):
+    """A checkpoint on a disk that is full from some time on."""
+
+    full = False
+
+    def save(self, moment: Moment) -> None:
+        if self.full:
+            raise Outage("the disk is full")
+        super().save(moment)
+
+
+def test_a_run_that_fails_does_not_wait_for_what_cannot_be_saved(tmp_path: Path) -> None:
+    checkpoint = Full(tmp_path / "state", interval=0.01)
+    ended = threading.Event()
+
+    def failing(line: str) -> str:
+        if ended.is_set():
+            raise ValueError(line)
+        return line
+
+    pipeline = Pipeline("fails").add("fail", failing, on_error="stop")
+    live = pipeline.start(Slowly([str(n) for n in range(100_000)]), checkpoint=checkpoint, on_outage="wait")
+    checkpoint.full = True
+    until(lambda: "waiting" in set(live.notices["kind"]))
+    ended.set()
+    until(lambda: live.state == "failed")
+    assert isinstance(live.exception, ProcessorFailed)

@@ -20,8 +20,23 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from streamlab import EMIT, Pipeline, PipelineError, ProcessorFailed, Run, RunError, SinkError, SourceError, TraceError, demo
-from tests.waiting import until
+from streamlab import (
+    EMIT,
+    Pipeline,
+    PipelineError,
+    ProcessorFailed,
+    Run,
+    RunError,
+    SinkError,
+    SourceError,
+    TraceError,
+    demo,
+    processors,
+)
+from streamlab.batch import Chunk, Places
+from streamlab.errors import CheckpointError, Outage
+from streamlab.sources.iterables import SequenceSource
+from tests.waiting import resources, until
 
 ENOUGH = 10.0
 
@@ -335,15 +350,18 @@ def test_a_cell_that_is_run_again_replaces_its_processor() -> None:
     cell = "@pipeline.processor\ndef work(line):\n    return {!r}\n"
     scope = {"pipeline": pipeline, "__name__": "__main__"}
     here = sys.modules["__main__"]
-    sys.modules["__main__"] = type(sys)("__main__")
+    notebook, program = type(sys)("__main__"), type(sys)("__main__")
+    program.__file__ = "program.py"
     try:
+        sys.modules["__main__"] = notebook
         for answer in ("wrong", "right"):
             exec(cell.format(answer), scope)
+        assert pipeline.run(["a"]).output["value"].tolist() == ["right"]
+        sys.modules["__main__"] = program
+        with pytest.raises(PipelineError, match="already"):
+            exec(cell.format("twice"), scope)
     finally:
         sys.modules["__main__"] = here
-    assert pipeline.run(["a"]).output["value"].tolist() == ["right"]
-    with pytest.raises(PipelineError, match="already"):
-        exec(cell.format("twice"), scope)
 
 
 def test_stop_on_an_endless_source() -> None:
@@ -821,3 +839,65 @@ def test_500_starts_and_stops_leave_nothing_behind(tmp_path: Path) -> None:
     until(lambda: threading.active_count() <= threads)
     gc.collect()
     assert open_files() <= files
+
+
+class Away:
+    """A sink that takes nothing until it is told to."""
+
+    name = "away"
+
+    def __init__(self) -> None:
+        self.there = False
+        self.taken: list[str] = []
+
+    def write(self, values: Any, line_no: Any) -> list[Any]:
+        if not self.there:
+            raise Outage("it is away", waits=True)
+        self.taken += values
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_run_that_is_stopped_while_it_waits_is_draining_and_then_stopped(tap: Tap) -> None:
+    sink = Away()
+    live = upper().start(tap, output=sink)
+    tap.let(1)
+    until(lambda: live.reason is not None)
+    assert live.state == "paused"
+    live.stop()
+    assert live.state == "draining"
+    sink.there = True
+    live.wait(ENOUGH)
+    assert (live.state, live.reason, sink.taken) == ("stopped", None, ["LINE 0"])
+
+
+class BreaksOff(SequenceSource):
+    """Lines that cannot be read to their end; and then it does not even want to hear of those that have passed."""
+
+    broken = False
+
+    def read(self, limit: int) -> Chunk:
+        if self._given >= len(self._items):
+            self.broken = True
+            raise SourceError("it broke off")
+        return super().read(limit)
+
+    def passed(self, places: Places, count: int) -> None:
+        if self.broken:
+            raise ValueError("it is broken")
+        super().passed(places, count)
+
+
+def test_all_is_given_back_whatever_fails_at_the_end(tmp_path: Path) -> None:
+    pipeline = Pipeline("upper").add("up", processors.upper())
+    lines = [f"line {n}" for n in range(400_000)]
+    pipeline.run(lines, output=tmp_path / "first")  # what is imported, and begun once, is there by now
+    before = resources()
+    options: dict[str, Any] = {"output": tmp_path / "out", "checkpoint": tmp_path / "state"}
+    run = pipeline.run(BreaksOff(lines), **options)
+    assert run.state == "failed" and str(run.exception) == "it broke off"
+    until(lambda: resources() == before)
+    with pytest.raises(CheckpointError, match="has kind of source"):  # and not that it is in use
+        pipeline.run(lines, **options)

@@ -19,14 +19,17 @@ class Runner(Protocol):
     """One execution: feeds the engine from the source, drains it into the sink, and keeps the journal.
 
     Attributes:
-        state: where it is; of `ENDED` it never leaves again.
         exception: why it failed.
         waiting: what it waits for before it can go on, while its output cannot be written; ``None`` while it need not.
     """
 
-    state: State
     exception: BaseException | None
     waiting: str | None
+
+    @property
+    def state(self) -> State:
+        """Where it is; of `ENDED` it never leaves again."""
+        ...
 
     def start(self) -> None:
         """Begin, in the background."""

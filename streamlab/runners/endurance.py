@@ -33,12 +33,17 @@ class Endurance:
         self._waits = on_outage == "wait"
         self._stopping = stopping
         self.tell = tell
+        self._ended = threading.Event()
+
+    def end(self) -> None:
+        """Try nothing once more from now on: who has to wait is told why at once."""
+        self._ended.set()
 
     def call(self, function: Callable[[], T]) -> T:
         """Return what a function returns, perhaps after some attempts.
 
         Raises:
-            Outage: it is not to wait, or was asked to stop meanwhile.
+            Outage: it is not to wait, or was asked to stop meanwhile, or `end` was called.
         """
         try:
             return function()
@@ -51,6 +56,8 @@ class Endurance:
 
         def given_up(state: tenacity.RetryCallState) -> bool:
             nonlocal until
+            if self._ended.is_set():
+                return True
             if self._stopping.is_set():
                 until = until or time.monotonic() + LAST
             return until is not None and time.monotonic() > until

@@ -56,10 +56,9 @@ class LocalRunner:
         on_outage: OnOutage = "fail",
         watchdog: float | None = None,
     ) -> None:
-        self.state: State = "starting"
         self.exception: BaseException | None = None
         self.waiting: str | None = None
-        self._before: State = "running"  # it had to wait
+        self._phase: State = "starting"
         self._engine = engine
         self._source = source
         self._sink = sink
@@ -71,7 +70,7 @@ class LocalRunner:
         self._intake = Intake(engine, source, host)
         self._outlet = Outlet(sink, host, self._endurance, self._book)
         waiting = Endurance(on_outage, stopping, self._checkpoint_waits)  # lines flow on meanwhile
-        self._saver = Saver(checkpoint, engine, source, sink, letters, journal, waiting)
+        self._saver = Saver(checkpoint, engine, source, sink, letters, journal, waiting, self._say)
         self._lock = threading.Lock()
         self._going = threading.Event()
         self._going.set()
@@ -86,6 +85,16 @@ class LocalRunner:
         self._worker = threading.Thread(target=self._work, name=f"streamlab-{engine.pipeline.name}", daemon=True)
 
     # For who holds the run
+
+    @property
+    def state(self) -> State:
+        """Where it is: what its thread is at, unless that has to wait for something, or is to come to its end."""
+        phase = self._phase
+        if phase in ENDED:
+            return phase
+        if self._stopping.is_set():
+            return "draining"
+        return phase if self.waiting is None else "paused"
 
     def start(self) -> None:
         """Begin, in the background."""
@@ -177,7 +186,7 @@ class LocalRunner:
     def _work(self) -> None:
         state: State = "failed"
         try:
-            self.state = "running"
+            self._phase = "running"
             if self._watch_after is not None:
                 self._watchdog = Watchdog(
                     self._engine.pipeline.name,
@@ -187,12 +196,13 @@ class LocalRunner:
                     seconds=self._watch_after,
                 )
             ended = self._until_ended()
-            self.state = "draining"
+            self._phase = "draining"
             if ended or not self._saver.lasts:  # else whoever goes on with this run still needs what processors keep
                 self._flush()
             self._outlet.settle()
             self._tick(last=True)
             self._save()
+            self._saver.settle()
             self._close()
             state = "stopped" if self._stopping.is_set() else "finished"
         except KeyboardInterrupt as interrupt:  # raised by a processor: as good as the user's
@@ -239,15 +249,15 @@ class LocalRunner:
         if self._going.is_set():
             return
         self._outlet.settle()
-        self.state = "paused"
+        self._phase = "paused"
         while not self._going.wait(POLL_SECONDS) and not self._stopping.is_set():
             self._save_if_due()
             self._tick()
-        self.state = "running"
+        self._phase = "running"
 
     def _drained(self) -> bool:
         """Tell whether no lines are left that were taken from the source before the stop."""
-        self.state = "draining"
+        self._phase = "draining"
         if self._pump is not None and not self._source.blocking:
             self._pump.join(POLL_SECONDS)  # it is at its last lines
         if self._intake.drained():
@@ -273,9 +283,11 @@ class LocalRunner:
 
     def _give_up(self) -> None:
         """Keep the lines that were taken from the source, and not brought to their end, as unfinished."""
-        self._journal.leave(self._outlet.give_up())
-        for lines in self._intake.left():
-            self._journal.leave(lines)
+        try:
+            self._journal.leave(self._outlet.give_up())
+        finally:
+            for lines in self._intake.left():
+                self._journal.leave(lines)
 
     def _one(self, chunk: Chunk, rows: Rows | None) -> None:
         """Work on one chunk, in several batches when it takes long."""
@@ -334,9 +346,7 @@ class LocalRunner:
     def _wait_for(self, what: str | None) -> None:
         """Tell what the run waits for, or that it goes on."""
         if what is not None and self.waiting is None:
-            self._before = self.state
             self._say(Notice("waiting", self._sink.name, what))
-        self.state = "paused" if what is not None else self._before
         self.waiting = what
         if threading.current_thread() is self._worker:
             self._tick()
@@ -381,23 +391,30 @@ class LocalRunner:
 
     def _end(self, state: State) -> None:
         """Let go of everything, and be done, whatever happened."""
-        try:
-            self._uptime = self.uptime()
-            self._under_way = None
-            if self._watchdog is not None:
-                self._watchdog.close()
-            self._intake.close()
-            if self._pump is not None and not self._source.blocking:
-                self._pump.join(POLL_SECONDS)
-            self._give_up()
-            self._close()
-            if state == "failed" or self.exception is not None:
-                self._tick(last=True)
-        except BaseException as error:  # the first failure is the one to tell of
-            self.exception, state = self.exception or error, "failed"
-        finally:
-            self.state = state
-            self._done.set()
+        self._uptime = self.uptime()
+        self._under_way = None
+        for step in (self._end_watch, self._end_reading, self._give_up, self._close, self._tick_if_failed):
+            try:
+                step()
+            except (
+                BaseException
+            ) as error:  # the first failure is the one to tell of, and none keeps the next step from being done
+                self.exception, state = self.exception or error, "failed"
+        self._phase, self.waiting = state, None
+        self._done.set()
+
+    def _end_watch(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.close()
+
+    def _end_reading(self) -> None:
+        self._intake.close()
+        if self._pump is not None and not self._source.blocking:
+            self._pump.join(POLL_SECONDS)
+
+    def _tick_if_failed(self) -> None:
+        if self.exception is not None:
+            self._tick(last=True)
 
 
 def _has_event_loop() -> bool:

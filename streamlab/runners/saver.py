@@ -39,7 +39,8 @@ class Saver:
         sink: how far it is written.
         letters: the dead letter queue, if there is one.
         journal: the books.
-        endurance: says what to do when the checkpoint cannot be written for now.
+        endurance: says what to do when the checkpoint, or what it rests on, cannot be written for now.
+        tell: takes a notice.
 
     Attributes:
         lasts: whether what is saved lasts, so that another run can go on with it.
@@ -54,6 +55,7 @@ class Saver:
         letters: DeadLetterQueue | None,
         journal: Journal,
         endurance: Endurance,
+        tell: Callable[[Notice], None],
     ) -> None:
         self.lasts = checkpoint is not None
         self._checkpoint = checkpoint
@@ -63,6 +65,7 @@ class Saver:
         self._letters = letters
         self._journal = journal
         self._endurance = endurance
+        self._tell = tell
         self._interval = INTERVAL if checkpoint is None else checkpoint.interval
         self._needed = self.lasts or isinstance(source, Acknowledging)
         self._hands: Hands | None = None
@@ -112,7 +115,8 @@ class Saver:
             lasting.result()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Let go of everything; a moment that has to wait is given up, see `settle`."""
+        self._endurance.end()
         try:
             self.settle()
         finally:
@@ -163,5 +167,5 @@ class Saver:
         if state.pickled and name not in self._told:
             self._told.add(name)
             message = f"{here}: its state is more than plain data: it is pickled, and only read from a folder of one's own"
-            self._journal.notices.extend([Notice("pickled", name, message)])
+            self._tell(Notice("pickled", name, message))
         return state
