@@ -237,6 +237,13 @@ def longest(column: Column) -> int:
     return int(np.max(column.frame[LINE].str.len_bytes().to_numpy(), initial=0))
 
 
+def text_size(lines: Sequence[str]) -> int:
+    """Return how much text lines are: bytes of UTF-8 of a column, characters of a list."""
+    if isinstance(lines, Column):
+        return int(lines.frame[LINE].str.len_bytes().sum())
+    return sum(map(len, lines))
+
+
 def columns_of(values: Sequence[Any]) -> Iterator[tuple[NDArray[np.int64], Column]]:
     """Yield values as columns with their positions: likes with likes, so that none is changed by what stands beside it."""
     import polars as pl

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.batch import Batch, Hop
+from streamlab.columns import text_size
 from streamlab.errors import TraceError
 from streamlab.paths import Fate, Node, Paths
 from streamlab.tables import frame_of, table
@@ -30,6 +31,8 @@ TRACE_WORDS: Mapping[str, TraceMode] = {"on": True, "all": "all", "hops": "hops"
 
 #: Failed lines, and slow lines, that are kept beyond the recent ones.
 KEPT_ERRORS, KEPT_SLOW = 1_000, 20
+#: Characters of recent lines, and of failed ones, beyond which the oldest are let go, however few they are.
+KEPT_TEXT = 64 * 1024 * 1024
 #: Lines of a part of ``trace="all"`` beyond which it is left as it is.
 MERGED = 8_192
 
@@ -118,6 +121,7 @@ class _Record:
 
     batch: Batch
     skip: int  # lines of the batch that are not kept
+    text: int  # how much text the others are
 
     @property
     def first(self) -> int:
@@ -174,14 +178,16 @@ class Traces:
 
     Attributes:
         mode: ``False``, ``True``, ``"all"`` or ``"hops"``, see the user's guide.
-        limit: recent lines to keep.
+        limit: recent lines to keep; fewer, where they are very long.
     """
 
     mode: TraceMode
     limit: int
     _recent: deque[_Record] = field(default_factory=deque)
     _held: int = 0
-    _errors: deque[Line] = field(default_factory=lambda: deque(maxlen=KEPT_ERRORS))
+    _text: int = 0
+    _errors: deque[Line] = field(default_factory=deque)
+    _errors_text: int = 0
     _slow: list[tuple[float, int, Line]] = field(default_factory=list)
     _all: list[_Fates] = field(default_factory=list)
 
@@ -197,17 +203,27 @@ class Traces:
             return
         self._keep_recent(batch)
         for index in sorted({f.line_no - batch.first for f in batch.failures if f.line_no is not None}):
-            self._errors.append(line_of(batch, index, "error"))
+            self._keep_error(line_of(batch, index, "error"))
         self._keep_slow(batch)
         if self.mode == "all":
             self._keep_fates(_Fates(batch.paths, batch.first, batch.ids, batch.origin))
 
     def _keep_recent(self, batch: Batch) -> None:
         skip = max(0, len(batch.lines) - self.limit)
-        self._recent.append(_Record(batch, skip))
-        self._held += len(self._recent[-1])
-        while self._held - len(self._recent[0]) >= self.limit and len(self._recent) > 1:
-            self._held -= len(self._recent.popleft())
+        newest = _Record(batch, skip, text_size(batch.lines[skip:]))
+        self._recent.append(newest)
+        self._held += len(newest)
+        self._text += newest.text
+        while len(self._recent) > 1 and (self._held - len(self._recent[0]) >= self.limit or self._text > KEPT_TEXT):
+            oldest = self._recent.popleft()
+            self._held -= len(oldest)
+            self._text -= oldest.text
+
+    def _keep_error(self, line: Line) -> None:
+        self._errors.append(line)
+        self._errors_text += len(line.text)
+        while len(self._errors) > KEPT_ERRORS or (len(self._errors) > 1 and self._errors_text > KEPT_TEXT):
+            self._errors_text -= len(self._errors.popleft().text)
 
     def _keep_slow(self, batch: Batch) -> None:
         enough = self._slow[0][0] if len(self._slow) >= KEPT_SLOW else -1.0

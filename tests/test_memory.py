@@ -16,3 +16,31 @@ def test_memory_does_not_grow_with_the_input() -> None:
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1,000,000 lines" in done.stdout
+
+
+LONG_LINES = """
+import resource
+from streamlab import Pipeline
+
+def long_lines():
+    yield from ("short" for _ in range(100_000))
+    yield from (str(number) + "x" * 500_000 for number in range(4_000))
+
+def sometimes(line):
+    if line[-1] == "x" and line[0] in "13579":
+        raise ValueError("odd")
+    return line
+
+emitted = 0
+run = Pipeline("long").add("sometimes", sometimes).run(long_lines(), trace=True, output=lambda value: None)
+assert run.state == "finished" and run.ledger["received"] == 104_000, run
+assert run.errors["line_no"].iloc[-1] == 103_999 and run.traces["line_no"].iloc[-1] == 103_999
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_is_bounded_by_the_text_of_lines_and_not_by_their_number() -> None:
+    """Two gigabytes of long lines from a generator, after many short ones, of which traces and errors keep the last."""
+    done = subprocess.run([sys.executable, "-c", LONG_LINES], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 700_000, "kilobytes"

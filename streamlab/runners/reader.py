@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from streamlab.batch import Chunk
 from streamlab.sources import Source
+from streamlab.sources.items import size_of
 from streamlab.sources.iterables import IterableSource
 
 #: Chunks that may wait to be taken.
 CHUNKS = 2
+#: Characters that may wait, where lines come one by one; and after how many items their size is looked at.
+WAITING_TEXT, LOOK = 16_777_216, 17
 
 
 class Reader:
@@ -41,13 +45,13 @@ class Reader:
         """Read the source to its end, or until `close`; what it raises is raised by `take`, after all lines before it."""
         try:
             if self._items is not None:
-                for item in self._items.items():
-                    self._put(item)
-                    if self._closed:
-                        break
+                self._collect(self._items.items())
             else:
                 while not self._closed and (chunk := self.source.read(self.capacity)).lines:
-                    self._put(chunk)
+                    self._buffer.append(chunk)
+                    if self._hungry:
+                        self._feed()
+                    self._wait_for_room(CHUNKS)
         except KeyboardInterrupt:
             if threading.current_thread() is threading.main_thread():
                 raise
@@ -58,20 +62,29 @@ class Reader:
             self._ended = True
             self._ready.set()
 
-    def _put(self, item: Any) -> None:
+    def _collect(self, items: Iterator[object]) -> None:
         buffer = self._buffer
-        buffer.append(item)
-        if self._hungry:
-            self._hungry = False
-            self._ready.set()
-        while self._is_full() and not self._closed:
+        for item in items:
+            buffer.append(item)
+            if self._hungry:
+                self._feed()
+            waiting = len(buffer)
+            if waiting >= self.capacity or (waiting % LOOK == 0 and waiting * size_of(item) > WAITING_TEXT):
+                self._wait_for_room(waiting)
+            if self._closed:
+                break
+
+    def _feed(self) -> None:
+        self._hungry = False
+        self._ready.set()
+
+    def _wait_for_room(self, most: int) -> None:
+        """Wait until there are fewer than ``most`` in the buffer."""
+        while len(self._buffer) >= most and not self._closed:
             self._room.clear()
             self._full = True
-            if self._is_full() and not self._closed:
+            if len(self._buffer) >= most and not self._closed:
                 self._room.wait(0.2)  # with an end, so that Ctrl-C comes through
-
-    def _is_full(self) -> bool:
-        return len(self._buffer) >= (CHUNKS if self._items is None else self.capacity)
 
     def take(self, limit: int, timeout: float) -> Chunk | None:
         """Return up to ``limit`` lines that have come; ``None`` when none came within ``timeout`` seconds; empty at the end.

@@ -8,8 +8,11 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 
 from streamlab.batch import Chunk
-from streamlab.sources.items import as_chunk
+from streamlab.sources.items import as_chunk, size_of
 from streamlab.sources.iterables import raised_in
+
+#: Characters of a chunk beyond which no item is added to it.
+CHUNK_TEXT = 16_777_216
 
 
 class AsyncSource:
@@ -74,7 +77,8 @@ class AsyncSource:
 
     async def _some(self, limit: int) -> list[object]:
         items: list[object] = []
-        while len(items) < limit:
+        size = 0
+        while len(items) < limit and size < CHUNK_TEXT:
             if self._next is None:
                 self._next = asyncio.ensure_future(self._anext())
             if items:
@@ -86,6 +90,7 @@ class AsyncSource:
             came, self._next = self._next, None
             try:
                 items.append(came.result())
+                size += size_of(items[-1])
             except (StopAsyncIteration, asyncio.CancelledError):
                 break
             except Exception as error:

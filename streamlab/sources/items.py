@@ -38,6 +38,11 @@ def as_chunk(items: Sequence[object], source: str, max_line_bytes: int) -> Chunk
     return Chunk(lines, source=source)
 
 
+def size_of(item: object) -> int:
+    """Return the length of text or bytes; 0 of what is neither, and is kept short."""
+    return len(item) if isinstance(item, (str, bytes, bytearray, memoryview)) else 0
+
+
 def _any_long(texts: Sequence[object], max_line_bytes: int) -> bool:
     return any(len(text) * BYTES_A_CHARACTER > max_line_bytes for text in texts)  # type: ignore[arg-type]
 
