@@ -1,41 +1,78 @@
-"""Which file is which, whatever it is called by now: device, inode, and what it begins with."""
+"""What tells whether a file is what was read before, whatever it is called by now: its key, and marks of what it holds."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-#: Bytes of its beginning that tell a file from another one which got its inode.
+#: Bytes of its beginning that tell a file from another one, at most.
 HEAD = 1024
+#: Bytes before an offset that tell whether a file is what was read up to there, at most.
+TAIL = 1024
+
+#: Device and inode.
+Key = tuple[int, int]
 
 
-class Identity(NamedTuple):
-    """Tells a file from all others, also after it has been renamed, or when another one has got its inode.
+class Mark(NamedTuple):
+    """What a file holds just before an offset: tells whether it, or a copy of it, is what was read up to there.
 
     Attributes:
-        device: number of its file system.
-        inode: number of the file there.
-        length: bytes of its beginning that are known.
-        head: what they are, as a digest.
+        offset: where the stretch ends, in bytes from the beginning.
+        length: how many bytes it is.
+        digest: what they are.
     """
 
-    device: int
-    inode: int
+    offset: int
     length: int
-    head: str
+    digest: str
+
+    @classmethod
+    def of(cls, data: bytes, offset: int) -> Mark:
+        """Return the mark of some bytes that end at an offset."""
+        return cls(offset, len(data), _digest(data))
 
     def fits(self, descriptor: int) -> bool:
-        """Tell whether an open file is this one."""
-        status = os.fstat(descriptor)
-        return (status.st_dev, status.st_ino) == self[:2] and digest(descriptor, 0, self.length) == self.head
+        """Tell whether an open file holds this."""
+        return digest(descriptor, self.offset - self.length, self.length) == self.digest
 
 
-def identify(descriptor: int) -> Identity:
-    """Return the identity of an open file, by what it begins with now."""
-    status = os.fstat(descriptor)
-    head = os.pread(descriptor, HEAD, 0)
-    return Identity(status.st_dev, status.st_ino, len(head), _digest(head))
+class Passing(Protocol):
+    """What lines are of.
+
+    Attributes:
+        passed: up to where they have passed, with what comes before.
+    """
+
+    passed: Mark
+
+
+class Stretch(NamedTuple):
+    """What lines have their `Places` in: a block of a text, until they have passed.
+
+    Attributes:
+        of: what it is of.
+        at: the place of the block.
+        before: the last bytes before it.
+        block: the bytes.
+    """
+
+    of: Passing
+    at: int
+    before: bytes
+    block: bytes
+
+    def pass_to(self, offset: int) -> None:
+        """Take note that all before an offset in the block has passed."""
+        end = offset - self.at
+        tail = self.block[max(end - TAIL, 0) : end]
+        self.of.passed = Mark.of((self.before + tail)[-TAIL:], offset)
+
+
+def key_of(status: os.stat_result) -> Key:
+    """Return what tells the file from all others that exist."""
+    return status.st_dev, status.st_ino
 
 
 def digest(descriptor: int, start: int, length: int) -> str:

@@ -70,6 +70,12 @@ class Content:
         return self.path is not None or (self.seen and not self.cut)
 
 
+def group_of(where: str) -> str:
+    """Return of which file the lines are that are said to be from there."""
+    name = Path(where).name
+    return name if name.startswith("twin") else "app"
+
+
 class Following(RuleBasedStateMachine):
     """Does to files what writers and rotation do, and reads what there is."""
 
@@ -276,8 +282,7 @@ class Following(RuleBasedStateMachine):
             watchdog.cancel()
             watchdog.join()
         assert chunk.lines, f"did not come: {missing}"
-        group = Path(chunk.source).name
-        group = group if group.startswith("twin") else "app"
+        group = group_of(chunk.source)
         self.chunks.append((chunk.places, len(chunk.lines)))
         for line in chunk.lines:
             self.take(group, line)
@@ -386,8 +391,9 @@ class Following(RuleBasedStateMachine):
         assert self.notices or source.notices or not self.must_be_said, "lost without a word"
 
     def take_late(self, where: str, line: str) -> None:
-        lost = [content for content in self.contents if not content.reachable]
-        known = Counter(line for _, line in self.got)
+        group = group_of(where)
+        lost = [content for content in self.contents if content.group == group and not content.reachable]
+        known = Counter(line for of, line in self.got if of == group)
         assert any(whole.startswith(line) and not known[whole] for content in lost for whole in content.lines), (where, line)
 
     @invariant()

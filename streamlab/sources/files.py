@@ -5,44 +5,34 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from io import FileIO
 from typing import Any
 
 from streamlab.batch import Chunk, Places
 from streamlab.errors import SourceError
-from streamlab.identity import Identity, identify
+from streamlab.identity import HEAD, Mark, key_of
 from streamlab.notices import Notice
-from streamlab.sources.compressed import BLOCK, extension, unpacked
+from streamlab.sources.compressed import BLOCK
 from streamlab.sources.reader import LineReader
+from streamlab.sources.remembered import Read, Remembered
+from streamlab.sources.text import Text
 
 #: Bytes of a block that is to become a column.
 COLUMN_BLOCK = 4 * 1024 * 1024
-
-
-@dataclass(slots=True)
-class _Opened:
-    """A file that has been opened.
-
-    Attributes:
-        path: where it was found.
-        identity: which it is.
-        offset: bytes of its text before the first line that has not passed; where to go on reading.
-    """
-
-    path: str
-    identity: Identity
-    offset: int = 0
 
 
 class FileSource:
     """The lines of files, in the order given; compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``) are unpacked.
 
     A chunk is of one file, has at most ``limit`` lines, and is made of about 256 KiB: memory does not grow with the
-    files. A run that goes on where another one ended reads of each file what that one has not: files are told apart by
-    device, inode and what they begin with, whatever they are called by then; one that is shorter than what was read of it
-    is new.
+    files.
+
+    A run that goes on where another one ended reads of each file what that one has not. A file is known by what is in it: it
+    begins as it did, and has before the place that was reached what was there, at the same path (whatever file is there by
+    now) or in the same file (whatever it is called by now). Anything else is read from its beginning, and a notice says so.
+    A last line without its end comes when the file ends; if the file has grown when the next run goes on, it comes once
+    more, whole, and a notice says so.
 
     Args:
         paths: the files, such as `find_files` returns.
@@ -69,15 +59,15 @@ class FileSource:
         if not paths:
             raise SourceError("there are no files to read: give at least one path")
         self.name = name or (paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more")
-        kinds = [_status(path) for path in paths]
-        self.blocking = not all(stat.S_ISREG(kind.st_mode) for kind in kinds)
-        self._total = sum(kind.st_size for kind in kinds)
-        self._waiting = deque(paths)
+        found = [(path, _status(path)) for path in paths]
+        self.blocking = not all(stat.S_ISREG(status.st_mode) for _, status in found)
+        self._total = sum(status.st_size for _, status in found)
+        self._waiting = deque((path, key_of(status)) for path, status in found)
         self._max_line_bytes = max_line_bytes
         self._columns = columns
         self.notices: deque[Notice] = deque()
-        self._known: list[_Opened] = []  # of the run that this one goes on with
-        self._opened: list[_Opened] = []
+        self._remembered = Remembered(self.notices)
+        self._current: tuple[Read, Text] | None = None
         self._file: FileIO | None = None
         self._reader = LineReader(iter(()), "", max_line_bytes)
         self._done = 0  # bytes of the files before this one
@@ -96,27 +86,28 @@ class FileSource:
                 if not self._waiting:
                     self._ended = True
                     break
-                self._enter(self._waiting.popleft())
+                self._enter(self._waiting.popleft()[0])
         except BaseException:
             self.close()
             raise
         if self._file is not None and not self.blocking:
             self._consumed = self._done + self._file.tell()
+            self._note_head()
         return chunk
 
     def resume(self, position: Any) -> None:
         """Go on where the source was whose `position` this is; files that it did not have are read whole."""
-        self._known = [_Opened(path, Identity(*identity), offset) for path, identity, offset in position]
+        self._remembered.restore(position, self._waiting)
 
     def passed(self, places: Places, count: int) -> None:
         """Take note that the first ``count`` lines of a chunk are through."""
-        places.within.offset = places.start(count)
+        if count:
+            places.within.pass_to(places.start(count))
+            places.within.of.last = places.start(count - 1)
 
     def position(self) -> list[Any]:
         """Return where to go on after the lines that have passed, as plain data."""
-        current = {opened.identity[:2] for opened in self._opened}
-        gone = (known for known in self._known if known.identity[:2] not in current)
-        return [[file.path, list(file.identity), file.offset] for file in (*gone, *self._opened)]
+        return self._remembered.saved()
 
     def progress(self) -> float | None:
         """Return the share of the bytes on disk that has been read; ``None`` for pipes."""
@@ -137,33 +128,22 @@ class FileSource:
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by _leave)
         except OSError as error:
             raise SourceError(f"{path} cannot be opened: {error.strerror}") from error
-        opened = self._identified(self._file, path)
-        size, start = COLUMN_BLOCK if self._columns else BLOCK, opened.offset if opened else 0
-        if extension(path):
-            blocks = _beyond(start, unpacked(self._file, path))
-        else:
-            if start:
-                self._file.seek(start)
-            blocks = _blocks(self._file, path, size)
-        self._reader = LineReader(blocks, path, self._max_line_bytes, columns=self._columns, within=opened, at=start)
-
-    def _identified(self, file: FileIO, path: str) -> _Opened | None:
-        """Return what is known of a file that has just been opened; ``None`` for a pipe or a device."""
+        text = Text(self._file, path, COLUMN_BLOCK if self._columns else BLOCK)
         if self.blocking:
-            return None
-        identity = identify(file.fileno())
-        opened = _Opened(path, identity)
-        before = next((known for known in self._known if known.identity.fits(file.fileno())), None)
-        if before is not None:
-            self._known.remove(before)
-            size = os.fstat(file.fileno()).st_size
-            if extension(path) or before.offset <= size:
-                opened.offset = before.offset
-            else:
-                message = f"{path} is shorter than what was read of it: it is read from its beginning"
-                self.notices.append(Notice("truncated", path, message))
-        self._opened.append(opened)
-        return opened
+            self._reader = LineReader(text, path, self._max_line_bytes)
+            return
+        read, start = self._remembered.recognise(text, path, key_of(os.fstat(self._file.fileno())))
+        self._current = read, text
+        self._reader = LineReader(
+            text, path, self._max_line_bytes, columns=self._columns, of=read, at=start, before=text.before
+        )
+
+    def _note_head(self) -> None:
+        """Take note of what the text begins with, as far as that is known by now."""
+        if self._current is not None:
+            read, text = self._current
+            if read.head.length < len(text.head) <= HEAD:
+                read.head = Mark.of(text.head, len(text.head))
 
     def _leave(self) -> None:
         if self._file is not None:
@@ -172,25 +152,8 @@ class FileSource:
             self._file = None
 
 
-def _beyond(start: int, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Leave out the first bytes."""
-    for block in blocks:
-        if start < len(block):
-            yield block[start:]
-        start = max(start - len(block), 0)
-
-
 def _status(path: str) -> os.stat_result:
     try:
         return os.stat(path)
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _blocks(file: FileIO, path: str, size: int) -> Iterator[bytes]:
-    """Return what a plain file holds; a pipe gives what has come, without waiting for a full block."""
-    try:
-        while block := file.read(size):
-            yield block
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read any further: {error.strerror}") from error

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.batch import Chunk, Places
+from streamlab.identity import TAIL, Passing, Stretch
 from streamlab.sources.lines import LineSplitter
 
 
@@ -22,8 +23,9 @@ class LineReader:
         source: what to call them in messages.
         max_line_bytes: a longer line is cut there and rejected as ``oversize``.
         columns: whether to give lines as columns.
-        within: what lines have their `Places` in; ``None`` when they cannot be read again.
+        of: what is told how far lines have passed; ``None`` when they cannot be read again.
         at: the place of the first byte.
+        before: the last bytes before it.
 
     >>> reader = LineReader(iter([b"a\\nb\\nc", b"c\\nd"]), "demo", max_line_bytes=100)
     >>> [reader.read(2).lines for _ in range(4)]
@@ -37,13 +39,15 @@ class LineReader:
         max_line_bytes: int,
         *,
         columns: bool = False,
-        within: Any = None,
+        of: Passing | None = None,
         at: int = 0,
+        before: bytes = b"",
     ) -> None:
         self._blocks = blocks
         self._source = source
         self._splitter = LineSplitter(max_line_bytes, columns=columns)
-        self._within = within
+        self._of = of
+        self._before = before  # the last bytes before the next block
         self._at = at  # the place of the next block
         self._begun = at  # the place of the line that has not ended
         self._ready = Chunk([])
@@ -66,16 +70,19 @@ class LineReader:
 
     def _fed(self, block: bytes) -> Chunk:
         chunk = self._splitter.feed(block)
-        if self._within is not None and chunk.lines:
-            chunk.places = Places(self._within, Starts(self._begun, self._at, block))
-            self._begun = self._at + block.rfind(b"\n") + 1
+        if self._of is not None:
+            if chunk.lines:
+                stretch = Stretch(self._of, self._at, self._before, block)
+                chunk.places = Places(stretch, Starts(self._begun, self._at, block))
+                self._begun = self._at + block.rfind(b"\n") + 1
+            self._before = (self._before + block[-TAIL:])[-TAIL:]
         self._at += len(block)
         return chunk
 
     def _finished(self) -> Chunk:
         chunk = self._splitter.finish()
-        if self._within is not None and chunk.lines:
-            chunk.places = Places(self._within, (self._begun, self._at))
+        if self._of is not None and chunk.lines:
+            chunk.places = Places(Stretch(self._of, self._at, self._before, b""), (self._begun, self._at))
             self._begun = self._at
         return chunk
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from streamlab.identity import HEAD
+from streamlab.identity import HEAD, TAIL, Mark
 from streamlab.sources.compressed import BLOCK, unpacked
-from streamlab.sources.following.generations import TAIL, Generation, Mark
+from streamlab.sources.following.generations import Generation
 
 
 class Inspection:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from streamlab.identity import Key, key_of
 from streamlab.sources.compressed import extension
 from streamlab.sources.following.copies import TRIES, Copies, is_beginning
-from streamlab.sources.following.generations import Generation, Key, key_of, stamp_of
+from streamlab.sources.following.generations import Generation, stamp_of
 from streamlab.sources.following.register import REMEMBERED, Register, open_file
 from streamlab.sources.following.rotation import age, begins_with, is_rotated, rotated_names
 from streamlab.sources.locate import files_now, is_pattern, natural

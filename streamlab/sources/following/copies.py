@@ -7,10 +7,10 @@ import stat
 import time
 
 from streamlab.errors import SourceError
-from streamlab.identity import HEAD
+from streamlab.identity import HEAD, TAIL, Mark, key_of
 from streamlab.sources.compressed import extension
 from streamlab.sources.following.archives import Inspection
-from streamlab.sources.following.generations import TAIL, Generation, Mark, key_of
+from streamlab.sources.following.generations import Generation
 from streamlab.sources.following.register import Register, open_file
 from streamlab.sources.following.rotation import is_rotated
 

@@ -2,71 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from streamlab.batch import Chunk, Places
-from streamlab.identity import HEAD, digest
+from streamlab.identity import HEAD, TAIL, Key, Mark, Stretch, key_of
 from streamlab.sources.compressed import BLOCK, extension, unpacked
 from streamlab.sources.lines import LineSplitter
 from streamlab.sources.reader import Starts
 
-#: Device and inode.
-Key = tuple[int, int]
-#: Bytes before an offset that tell whether a file is what was read up to there.
-TAIL = 1024
 #: Marks that are kept of what was read last, for a copy that ends before.
 MARKS = 8
 #: Bytes of a line that has not ended that are kept of a file that is closed for now.
 HALF = 64 * 1024
-
-
-class Mark(NamedTuple):
-    """What a file holds just before an offset: tells whether it, or a copy of it, is what was read up to there.
-
-    Attributes:
-        offset: where the stretch ends, in bytes from the beginning.
-        length: how many bytes it is.
-        digest: what they are.
-    """
-
-    offset: int
-    length: int
-    digest: str
-
-    @classmethod
-    def of(cls, data: bytes, offset: int) -> Mark:
-        """Return the mark of some bytes that end at an offset."""
-        return cls(offset, len(data), hashlib.blake2b(data, digest_size=16).hexdigest())
-
-    def fits(self, descriptor: int) -> bool:
-        """Tell whether an open file holds this."""
-        return digest(descriptor, self.offset - self.length, self.length) == self.digest
-
-
-class Stretch(NamedTuple):
-    """What lines have their `Places` in: a block of a generation, until they have passed.
-
-    Attributes:
-        generation: what it is of.
-        at: the place of the block.
-        before: the last bytes before it.
-        block: the bytes.
-    """
-
-    generation: Generation
-    at: int
-    before: bytes
-    block: bytes
-
-    def pass_to(self, offset: int) -> None:
-        """Take note that all before an offset in the block has passed."""
-        held = self.block[: offset - self.at]
-        tail = held[-TAIL:] if len(held) >= TAIL else (self.before + held)[-TAIL:]
-        self.generation.passed = Mark.of(tail, offset)
 
 
 class Generation:
@@ -356,11 +306,6 @@ class Generation:
         generation.left = 0.0 if saved["left"] else None
         generation.restored, generation.vetted = True, saved["head"] is not None
         return generation
-
-
-def key_of(status: os.stat_result) -> Key:
-    """Return what tells the file from all others that exist."""
-    return status.st_dev, status.st_ino
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, int]:

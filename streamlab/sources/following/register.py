@@ -11,9 +11,10 @@ from itertools import islice
 from typing import Any
 
 from streamlab.errors import SourceError
+from streamlab.identity import Key, key_of
 from streamlab.notices import Notice
 from streamlab.sources.compressed import extension
-from streamlab.sources.following.generations import Generation, Key, key_of, stamp_of
+from streamlab.sources.following.generations import Generation, stamp_of
 from streamlab.sources.lines import LineSplitter
 
 #: Seconds after which a generation is forgotten whose file is gone, and how many are kept that were read to their end.
