@@ -29,7 +29,9 @@ from streamlab.runners.local import LocalRunner
 from streamlab.sinks import Durable, Sink, open_sink
 from streamlab.sinks.collect import Collect
 from streamlab.sinks.files import FileSink
-from streamlab.sources import Resumable, Source, open_source
+from streamlab.sinks.stdout import StreamSink
+from streamlab.sources import Resumable, Source, Sparing, open_source
+from streamlab.sources.own import Own
 from streamlab.traces import TRACE_MODES, TraceMode, Traces
 
 #: Outputs that a live run without a sink keeps, and dead letters that a run with one does.
@@ -173,6 +175,8 @@ def _prepare(pipeline: Pipeline, source: Any, options: Options, *, live: bool) -
         journal.redactor = None if options.redact is None else Redactor(options.redact)
         if checkpoint is not None:
             _check_facts(checkpoint, saved, _facts(pipeline, lines, sink, letters))
+        if isinstance(lines, Sparing):
+            lines.leave_out(_own(checkpoint, sink, letters))
         _go_on(checkpoint, saved, lines, sink, letters, journal)
         runner = LocalRunner(
             engine,
@@ -203,6 +207,15 @@ def _letters(options: Options, checkpoint: Checkpoint | None) -> DeadLetterQueue
     if given is not None:
         return DeadLetterQueue(given)
     return None if checkpoint is None else DeadLetterQueue(os.path.join(checkpoint.folder, "dead_letters"))
+
+
+def _own(checkpoint: Checkpoint | None, sink: Sink, letters: DeadLetterQueue | None) -> Own:
+    """Return what the run itself writes."""
+    files: list[str | int] = []
+    if isinstance(sink, FileSink | StreamSink):
+        files.append(1 if sink.name == "stdout" else sink.name)
+    folders = [given for given in (checkpoint and checkpoint.folder, letters and letters.name) if given]
+    return Own(files, folders)
 
 
 def _states(saved: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 from streamlab.batch import Chunk, Places
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
+from streamlab.sources.own import Own
 
 
 @runtime_checkable
@@ -82,6 +83,19 @@ class Acknowledging(Protocol):
         """Take note that what had passed at a `position` is safe: outputs, dead letters and counters are on disk.
 
         Without a checkpoint it is called about once a second, when the sink has taken what came of them.
+        """
+        ...
+
+
+@runtime_checkable
+class Sparing(Protocol):
+    """What a source has besides when it might read what the run writes: it does not."""
+
+    def leave_out(self, own: Own) -> None:
+        """Leave out what the run itself writes; called before anything is read, and before `Resumable.resume`.
+
+        Raises:
+            SourceError: there is nothing else.
         """
         ...
 

@@ -14,6 +14,7 @@ from streamlab.errors import SourceError
 from streamlab.identity import HEAD, Mark, key_of
 from streamlab.notices import Notice
 from streamlab.sources.compressed import BLOCK
+from streamlab.sources.own import Own
 from streamlab.sources.reader import LineReader
 from streamlab.sources.remembered import Read, Remembered
 from streamlab.sources.text import Text
@@ -59,10 +60,9 @@ class FileSource:
         if not paths:
             raise SourceError("there are no files to read: give at least one path")
         self.name = name or (paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more")
-        found = [(path, _status(path)) for path in paths]
-        self.blocking = not all(stat.S_ISREG(status.st_mode) for _, status in found)
-        self._total = sum(status.st_size for _, status in found)
-        self._waiting = deque((path, key_of(status)) for path, status in found)
+        self._waiting = deque((path, _status(path)) for path in paths)
+        self.blocking = not all(stat.S_ISREG(status.st_mode) for _, status in self._waiting)
+        self._total = sum(status.st_size for _, status in self._waiting)
         self._max_line_bytes = max_line_bytes
         self._columns = columns
         self.notices: deque[Notice] = deque()
@@ -95,9 +95,21 @@ class FileSource:
             self._note_head()
         return chunk
 
+    def leave_out(self, own: Own) -> None:
+        """Leave out what the run itself writes.
+
+        Raises:
+            SourceError: there is nothing else.
+        """
+        others = deque((path, status) for path, status in self._waiting if not own.has(path, status))
+        if not others:
+            own.refuse(self._waiting[0][0])
+        self._waiting = others
+        self._total = sum(status.st_size for _, status in others)
+
     def resume(self, position: Any) -> None:
         """Go on where the source was whose `position` this is; files that it did not have are read whole."""
-        self._remembered.restore(position, self._waiting)
+        self._remembered.restore(position, [(path, key_of(status)) for path, status in self._waiting])
 
     def passed(self, places: Places, count: int) -> None:
         """Take note that the first ``count`` lines of a chunk are through."""

@@ -18,6 +18,7 @@ from streamlab.sources.following.generations import Generation
 from streamlab.sources.following.register import Register
 from streamlab.sources.following.watching import Watching
 from streamlab.sources.lines import LineSplitter
+from streamlab.sources.own import Own
 
 #: Seconds between two looks at open files: with few of them, and with however many.
 LOOK, LOOK_AT_LEAST = 0.025, 0.25
@@ -86,10 +87,11 @@ class FollowSource:
         given = [os.fspath(path) for path in paths]
         self.name = name or (given[0] if len(given) == 1 else f"{given[0]} and {len(given) - 1} more")
         self.notices: deque[Notice] = deque(maxlen=NOTICES)
+        self._where = [os.path.expanduser(path) for path in given]
         self._grace = grace
         self._register = Register(lambda: LineSplitter(max_line_bytes, columns=columns), self.notices, open_files)
         self._copies = Copies(self._register, grace)
-        self._catalogue = Catalogue([os.path.expanduser(path) for path in given], self._register, self._copies)
+        self._catalogue = Catalogue(self._where, self._register, self._copies)
         self._watching = Watching()
         self._guard = threading.Lock()  # who holds it may change what is known of files
         self._closed = False
@@ -114,6 +116,17 @@ class FollowSource:
             if self._closed:
                 self.close()
         return Chunk([])
+
+    def leave_out(self, own: Own) -> None:
+        """Leave out what the run itself writes.
+
+        Raises:
+            SourceError: one of the paths that are to be followed is just that.
+        """
+        for path in self._where:
+            own.refuse(path)
+        with self._guard:
+            self._register.own = own
 
     def resume(self, position: Any) -> None:
         """Go on where the source was whose `position` this is; files that it did not have are read whole."""

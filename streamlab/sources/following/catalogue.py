@@ -76,6 +76,7 @@ class Catalogue:
         """Look which files there are now."""
         self._now = now
         self._register.again = False
+        self._register.own.look()
         self._found = dict(self._find())
         if not self._scanned:
             self._fresh = not any(True for _ in self._register)
@@ -135,7 +136,9 @@ class Catalogue:
                 continue
             for path in paths:
                 try:
-                    yield path, os.stat(path)
+                    status = os.stat(path)
+                    if not self._register.own.has(path, status):
+                        yield path, status
                 except FileNotFoundError:
                     continue
                 except OSError as error:
@@ -400,7 +403,8 @@ class Catalogue:
             path = os.path.join(lineage.folder, name)
             with suppress(OSError):  # it has got another name by now
                 status = os.stat(path)
-                if stat.S_ISREG(status.st_mode) and not self._is_known(path, status):
+                others = stat.S_ISREG(status.st_mode) and not self._register.own.has(path, status)
+                if others and not self._is_known(path, status):
                     if os.access(path, os.R_OK):
                         yield path, status
                     else:

@@ -131,7 +131,7 @@ class Copies:
 
     def _is_copy(self, generation: Generation, descriptor: int, path: str) -> bool:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode) or self._register.own.has(path, status):
             return False
         known = self._register.of(key_of(status))
         if known is not None and (known.checked or known.at) and self._register.is_in(known, path, status):

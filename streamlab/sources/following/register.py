@@ -16,6 +16,7 @@ from streamlab.notices import Notice
 from streamlab.sources.compressed import extension
 from streamlab.sources.following.generations import Generation, stamp_of
 from streamlab.sources.lines import LineSplitter
+from streamlab.sources.own import Own
 
 #: Seconds after which a generation is forgotten whose file is gone, and how many are kept that were read to their end.
 REMEMBERED, KEPT = 60.0, 4096
@@ -34,12 +35,14 @@ class Register:
     Attributes:
         opened: the generations whose file is open, least recently used first.
         revived: those that were over, and have more to read.
+        own: what the run itself writes.
         again: whether names are to be looked at again at once, as something has moved.
     """
 
     def __init__(self, new_splitter: Callable[[], LineSplitter], notices: deque[Notice], open_files: int) -> None:
         self.opened: dict[Generation, None] = {}
         self.revived: deque[Generation] = deque()
+        self.own = Own()
         self.again = False
         self._new_splitter = new_splitter
         self._notices = notices

@@ -1,0 +1,68 @@
+"""What a run writes itself: it is not to be read by the same run, or that would go round for ever."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+
+from streamlab.errors import SourceError
+from streamlab.identity import Key, key_of
+
+
+class Own:
+    """Tells which files a run writes: those given, by whatever name they are found, and all that are in folders of its own.
+
+    Args:
+        files: paths, or descriptors, of files that may be there or not.
+        folders: folders that hold nothing else, such as that of a checkpoint.
+
+    >>> import tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> (folder / "out").touch(); (folder / "in").touch()
+    >>> own = Own([str(folder / "out")])
+    >>> [own.has(str(path), path.stat()) for path in (folder / "out", folder / "in")]
+    [True, False]
+    """
+
+    def __init__(self, files: Sequence[str | int] = (), folders: Sequence[str] = ()) -> None:
+        self._files = files
+        self._folders = folders
+        self.look()
+
+    def look(self) -> None:
+        """Look what there is of it by now."""
+        self._keys = set(_keys(self._files))
+        self._homes = set(_keys(self._folders))
+        self._is_home: dict[str, bool] = {}
+
+    def has(self, path: str, status: os.stat_result) -> bool:
+        """Tell whether a file that is at a path was the run's own when it last looked."""
+        if key_of(status) in self._keys:
+            return True
+        if not self._homes:
+            return False
+        folder = os.path.dirname(path)
+        if folder not in self._is_home:
+            self._is_home[folder] = any(key in self._homes for key in _keys([folder or os.curdir]))
+        return self._is_home[folder]
+
+    def refuse(self, path: str) -> None:
+        """Refuse a path that was given to be read, and leads to what the run writes.
+
+        Raises:
+            SourceError: it does.
+        """
+        with suppress(OSError):
+            status = os.stat(path)
+            if key_of(status) in self._homes or self.has(path, status):
+                raise SourceError(
+                    f"{path} is what this run itself writes (its output, dead letters or checkpoint), and cannot be read by"
+                    " it as well: write somewhere else"
+                )
+
+
+def _keys(paths: Iterable[str | int]) -> Iterator[Key]:
+    for path in paths:
+        with suppress(OSError):  # it is not there yet
+            yield key_of(os.stat(path))
