@@ -35,7 +35,7 @@ servers:  # the tests of brokers and of rotation use programs of the system; wit
 bench: $(BENCH)/ready $(PATHWAY)/ready  ## measure against a plain loop and against other engines, in one run
 	$(BENCH)/bin/python -m benchmarks
 
-soak: $(READY)  ## the long tests, at full count: an hour; what was found is written to docs/soak.md
+soak: $(READY) servers  ## the long tests, at full count: an hour; what was found is written to docs/soak.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[soak]'
 	$(BIN)/python -m tests.soak --record docs/soak.md
 

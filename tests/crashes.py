@@ -11,12 +11,12 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamlab import Pipeline
+from streamlab import Pipeline, processors
 from streamlab.checkpoint import Checkpoint
 from streamlab.dead_letters import DeadLetterQueue
 from streamlab.run import ENDED, Run
@@ -50,6 +50,27 @@ def stubborn() -> Pipeline:
     return pipeline
 
 
+def columnar() -> Pipeline:
+    """Return a pipeline of built-in processors, which work on columns: with state, ways that part, and dead letters."""
+    pipeline = Pipeline("columnar")
+    pipeline.add("split", processors.extract(r"^(?P<level>\w+) (?P<number>\d*[^7])$"), to="number")
+    pipeline.add("number", processors.number("nth"), to="which")
+    ways = {"error": "shout", "warn": "count"}
+    pipeline.add("which", processors.route(ways, field="level", default="write"), to=("shout", "count", "write"))
+    pipeline.add("shout", processors.upper("level"), to="write")
+    pipeline.add("count", processors.count(by="level", running=True), to="write")
+    pipeline.add("write", processors.to_json())
+    return pipeline
+
+
+#: What is run, and how, by name.
+WAYS: dict[str, tuple[Callable[[], Pipeline], dict[str, Any]]] = {
+    "functions": (stubborn, {}),
+    "columns": (columnar, {}),
+    "processes": (stubborn, {"workers": 2}),
+}
+
+
 def parse(line: str) -> dict[str, Any] | None:
     level, _, number = line.partition(" ")
     if int(number) % 97 == 0:
@@ -66,18 +87,23 @@ def line_of(number: int) -> str:
     return f"{LEVELS[number * 7 % 3]} {number}\n"
 
 
-def run(folder: Path, interval: float = 0.05) -> Run:
-    """Run the pipeline over ``in.log`` in a folder to its end, or go on with it."""
-    checkpoint = Checkpoint(folder / "checkpoint", interval=interval)
-    made = stubborn().run(folder / "in.log", output=folder / "out.log", checkpoint=checkpoint)
+def run(folder: Path, way: str = "functions") -> Run:
+    """Run a pipeline over ``in.log`` in a folder to its end, or go on with it."""
+    pipeline, options = WAYS[way]
+    made = pipeline().run(folder / "in.log", output=folder / "out.log", checkpoint=checkpoint_in(folder), **options)
     if made.exception is not None:
         raise made.exception
     return made
 
 
-def follow(folder: Path, lines: int, interval: float = 0.05) -> Run:
+def checkpoint_in(folder: Path) -> Checkpoint:
+    """Return the checkpoint in a folder, which is written so often that kills come before, in and after that."""
+    return Checkpoint(folder / "checkpoint", interval=0.05)
+
+
+def follow(folder: Path, lines: int) -> Run:
     """Follow ``in.log`` in a folder until so many lines have come, going on where the run before ended."""
-    checkpoint = Checkpoint(folder / "checkpoint", interval=interval)
+    checkpoint = checkpoint_in(folder)
     live = stubborn().start(folder / "in.log", output=folder / "out.log", checkpoint=checkpoint, follow=True)
     until(lambda: live.ledger["received"] >= lines or live.state in ENDED, seconds=120)
     live.stop()
@@ -125,18 +151,25 @@ def outcome(folder: Path, run: Run) -> Outcome:
     )
 
 
-def killed_until_done(folder: Path, kills: int, seed: int, longest: float) -> tuple[Run, int]:
+def killed_until_done(folder: Path, kills: int, seed: int, longest: float, way: str = "functions") -> tuple[Run, int]:
     """Kill runs at random moments while they are at work; let the last one come to its end.
 
     Returns:
         The last run, and how many went on beyond where the one before them had begun.
     """
-    advanced = killed(folder, kills, seed, longest)
-    return run(folder), advanced
+    advanced = killed(folder, kills, seed, longest, way)
+    return run(folder, way), advanced
 
 
 def killed(folder: Path, kills: int, seed: int, longest: float, *options: str) -> int:
     """Kill runs at random moments while they are at work, every other one after it has saved something.
+
+    Args:
+        folder: where they work.
+        kills: how many.
+        seed: of the moments.
+        longest: seconds to let one work after it has begun, or has saved something.
+        options: the way to run, and ``--follow`` if the file is to be followed.
 
     Returns:
         How many had advanced since the one before.
@@ -168,44 +201,51 @@ def moments(folder: Path) -> int:
     return log.stat().st_mtime_ns if log.exists() else 0
 
 
-def grown_and_killed(folder: Path, lines: int, rate: int, seed: int, longest: float) -> tuple[Run, int, int]:
-    """Let a file grow at a rate while runs that follow it are killed, until it is whole.
+def grown_and_killed(
+    folder: Path, lines: int, rate: int, seed: int, longest: float, rotated: int | None = None
+) -> tuple[Run, int, int]:
+    """Let a file grow at a rate, and be rotated after so many lines, while runs that follow it are killed.
 
     Returns:
         The last run, how many were killed, and how many of them had advanced.
     """
-    writer = threading.Thread(target=write_slowly, args=(folder / "in.log", lines, rate))
+    writer = threading.Thread(target=write_slowly, args=(folder / "in.log", lines, rate, rotated))
     (folder / "in.log").touch()
     writer.start()
     kills = advanced = 0
     while writer.is_alive():
-        advanced += killed(folder, 4, seed + kills, longest, "--follow")
+        advanced += killed(folder, 4, seed + kills, longest, "functions", "--follow")
         kills += 4
     writer.join()
     return follow(folder, lines), kills, advanced
 
 
-def write_slowly(path: Path, lines: int, rate: int) -> None:
-    """Write lines at a rate a second, by pieces that end in the middle of a line."""
-    start, text = time.monotonic(), "".join(line_of(n) for n in range(lines))
-    bytes_a_second = len(text) / lines * rate
-    at = 0
-    with path.open("a") as file:
-        while at < len(text):
-            time.sleep(0.01)
-            end = min(int((time.monotonic() - start) * bytes_a_second) + 1, len(text))
-            file.write(text[at:end])
-            file.flush()
-            at = end
+def write_slowly(path: Path, lines: int, rate: int, rotated: int | None = None) -> None:
+    """Write lines at a rate a second, by pieces that end in the middle of a line; rename the file after so many lines."""
+    start = time.monotonic()
+    for part, first in enumerate(range(0, lines, rotated or lines)):
+        for older in reversed(range(part)):
+            Path(f"{path}.{older}" if older else path).rename(f"{path}.{older + 1}")
+        text = "".join(line_of(n) for n in range(first, min(first + (rotated or lines), lines)))
+        at = 0
+        with path.open("a") as file:
+            while at < len(text):
+                time.sleep(0.01)
+                share = ((time.monotonic() - start) * rate - first) / text.count("\n")
+                end = max(min(int(share * len(text)) + 1, len(text)), at)
+                file.write(text[at:end])
+                file.flush()
+                at = end
 
 
 if __name__ == "__main__":
-    folder, options = Path(sys.argv[1]), sys.argv[2:]
-    live = stubborn().start(
+    folder, way, options = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    live = WAYS[way][0]().start(
         folder / "in.log",
         output=folder / "out.log",
-        checkpoint=Checkpoint(folder / "checkpoint", interval=0.05),
+        checkpoint=checkpoint_in(folder),
         follow="--follow" in options,
+        **WAYS[way][1],
     )
     print(live.resumed, flush=True)
     live.wait()
