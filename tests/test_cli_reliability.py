@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -202,3 +203,39 @@ def test_a_full_disk_is_waited_for(folder: Path) -> None:
 def test_there_must_be_something_to_follow(folder: Path) -> None:
     done = streamlab_("--follow", "--no-dashboard", cwd=folder)
     assert done.returncode == 2 and "--follow needs a SOURCE" in done.stderr
+
+
+LARGE = """
+import os
+
+class Large(Number):
+    def __getstate__(self): return {"n": self.n, "noise": os.urandom(100_000)}
+
+large = Pipeline("large").add("number", Large)
+"""
+
+
+@pytest.mark.parametrize(("numbers", "code"), [(["TERM"], 0), (["INT"], 130), (["TERM", "TERM"], 143)])
+def test_a_signal_ends_a_program_that_cannot_save_where_it_begins(folder: Path, numbers: list[str], code: int) -> None:
+    (folder / "large.py").write_text(PIPELINES + LARGE)
+    (folder / "in.log").write_text("line\n")
+    args = ("in.log", "--pipeline", "large.py:large", *RUN)
+    streamlab_(*args, cwd=folder)
+    (folder / "in.log").write_text("line\none more\n")
+    no_room = "ulimit -f 40; exec " + shlex.join([sys.executable, "-m", "streamlab", *args, "--on-outage", "wait"])
+    program = subprocess.Popen(
+        ["bash", "-c", no_room], cwd=folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stderr is not None
+    said = program.stderr.readline()
+    while "cannot be written" not in said:
+        said = program.stderr.readline()
+    for number in numbers:
+        program.send_signal(signal.Signals[f"SIG{number}"])
+        while number == "TERM" and "Shutting down" not in said:
+            said = program.stderr.readline()
+    program.communicate(timeout=20)
+    assert program.returncode == code
+    assert rows(folder / "out.log") == ["1 line", "total 1"]
+    streamlab_(*args, cwd=folder)
+    assert rows(folder / "out.log") == ["1 line", "total 1", "2 one more", "total 2"]

@@ -14,7 +14,7 @@ from streamlab.batch import Batch, Chunk, Rows
 from streamlab.checkpoint import Checkpoint
 from streamlab.dead_letters import DeadLetterQueue
 from streamlab.engine import Engine
-from streamlab.errors import ProcessorFailed, RunError
+from streamlab.errors import Outage, ProcessorFailed, RunError
 from streamlab.journal import Journal
 from streamlab.notices import Notice
 from streamlab.runners import ENDED, State
@@ -33,6 +33,8 @@ PATIENCE = 0.1
 #: Seconds between two looks at signals while the calling thread waits. An untimed wait is not ended by Ctrl-C once a library
 #: such as Polars has put a handler of its own below Python's.
 SIGNAL_SECONDS = 0.2
+#: Seconds that whoever starts a run waits for its first moment, to be told at once what is wrong.
+FIRST_SECONDS = 1.0
 #: Seconds between two rows of the history, and at most between two looks at a source that has nothing.
 TICK_SECONDS, POLL_SECONDS = 1.0, 0.25
 #: Seconds that lines which were taken from the source have to come to their end after a stop.
@@ -59,6 +61,7 @@ class LocalRunner:
         self.exception: BaseException | None = None
         self.waiting: str | None = None
         self._phase: State = "starting"
+        self._saving_waits = False
         self._engine = engine
         self._source = source
         self._sink = sink
@@ -74,6 +77,8 @@ class LocalRunner:
         self._lock = threading.Lock()
         self._going = threading.Event()
         self._going.set()
+        self._first = threading.Event()  # the first moment lasts, or never will
+        self._refused = False  # it never will
         self._done = threading.Event()
         self._watch_after = watchdog
         self._watchdog: Watchdog | None = None
@@ -81,6 +86,7 @@ class LocalRunner:
         self._began = self._ticked = host.clock()
         self._uptime: float | None = None
         self._drain_until: float | None = None
+        self._apart = True  # whether the source is read by a thread of the run
         self._pump: threading.Thread | None = None
         self._worker = threading.Thread(target=self._work, name=f"streamlab-{engine.pipeline.name}", daemon=True)
 
@@ -97,33 +103,19 @@ class LocalRunner:
         return phase if self.waiting is None else "paused"
 
     def start(self) -> None:
-        """Begin, in the background."""
-        self._prepare()
-        self._begin()
-
-    def _prepare(self) -> None:
-        """Save where the run begins, so that whatever comes after it can be taken back."""
-        try:
-            self._save()
-            self._saver.settle()
-        except BaseException:
-            self._close()
-            raise
-
-    def _begin(self) -> None:
-        if self._intake.reader is not None:
-            self._pump = threading.Thread(target=self._intake.reader.pump, name="streamlab-reader", daemon=True)
-            self._pump.start()
+        """Begin, in the background; raise what soon comes in the way of the first moment, before anything is read."""
+        self._apart = True
         self._worker.start()
+        self._await_first(FIRST_SECONDS)
 
     def run(self) -> None:
         """Begin, and return at the end. The caller's thread reads the source, if that may wait: Ctrl-C reaches it there."""
-        self._prepare()
         # An async source needs an event loop of its own, so not that of a notebook; what listens is read on after Ctrl-C.
-        apart = not self._source.blocking or _has_event_loop() or isinstance(self._source, Listening)
-        self._begin() if apart else self._worker.start()
+        self._apart = not self._source.blocking or _has_event_loop() or isinstance(self._source, Listening)
+        self._worker.start()
         try:
-            if self._intake.reader is not None and not apart:
+            self._await_first(None)
+            if self._intake.reader is not None and not self._apart and not self._stopping.is_set():
                 self._intake.reader.pump()
             self.wait(None)
         except KeyboardInterrupt:
@@ -131,6 +123,17 @@ class LocalRunner:
             self.wait(DRAIN_SECONDS)
             raise
         if isinstance(self.exception, KeyboardInterrupt):
+            raise self.exception
+
+    def _await_first(self, seconds: float | None) -> None:
+        """Wait for the first moment, by default as long as it takes; raise what came in its way."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while not self._first.wait(SIGNAL_SECONDS):
+            if until is not None and (self.waiting is not None or time.monotonic() >= until):
+                return
+        if self._refused:
+            self.wait(None)
+            assert self.exception is not None
             raise self.exception
 
     def pause(self) -> None:
@@ -186,23 +189,8 @@ class LocalRunner:
     def _work(self) -> None:
         state: State = "failed"
         try:
-            self._phase = "running"
-            if self._watch_after is not None:
-                self._watchdog = Watchdog(
-                    self._engine.pipeline.name,
-                    threading.get_ident(),
-                    lambda: self._under_way,
-                    self._say,
-                    seconds=self._watch_after,
-                )
-            ended = self._until_ended()
-            self._phase = "draining"
-            if ended or not self._saver.lasts:  # else whoever goes on with this run still needs what processors keep
-                self._flush()
-            self._outlet.settle()
-            self._tick(last=True)
-            self._save()
-            self._saver.settle()
+            if self._begin():
+                self._go()
             self._close()
             state = "stopped" if self._stopping.is_set() else "finished"
         except KeyboardInterrupt as interrupt:  # raised by a processor: as good as the user's
@@ -212,6 +200,50 @@ class LocalRunner:
             self.exception = error
         finally:
             self._end(state)
+
+    def _begin(self) -> bool:
+        """Save where the run begins, so that whatever comes after it can be taken back; tell whether it may go on.
+
+        It may not when it was stopped while that could not be saved: nothing has been read, and nothing is lost.
+        """
+        try:
+            self._save()
+            self._saver.settle()
+        except Outage:
+            if self._stopping.is_set():
+                return False
+            self._refused = True
+            raise
+        except BaseException:
+            self._refused = True
+            raise
+        self.waiting = None
+        if self._apart and self._intake.reader is not None:
+            self._pump = threading.Thread(target=self._intake.reader.pump, name="streamlab-reader", daemon=True)
+            self._pump.start()
+        self._first.set()
+        return True
+
+    def _go(self) -> None:
+        """Work until the end, and save it."""
+        self._phase = "running"
+        if self._watch_after is not None:
+            self._watchdog = Watchdog(
+                self._engine.pipeline.name,
+                threading.get_ident(),
+                lambda: self._under_way,
+                self._say,
+                seconds=self._watch_after,
+            )
+        ended = self._until_ended()
+        self._phase = "draining"
+        if ended or not self._saver.lasts:  # else whoever goes on with this run still needs what processors keep
+            self._flush()
+        self._outlet.settle()
+        self._uptime = self.uptime()  # the one that is saved is the one that it has at the end
+        self._tick(last=True)
+        self._save()
+        self._saver.settle()
 
     def _flush(self) -> None:
         """Bring what processors have left to its end; once, also if the run is gone on with after that."""
@@ -352,8 +384,11 @@ class LocalRunner:
             self._tick()
 
     def _checkpoint_waits(self, what: str | None) -> None:
-        if what is not None:
+        if what is not None and not self._saving_waits:
             self._say(Notice("waiting", "checkpoint", what))
+        self._saving_waits = what is not None
+        if self._phase == "starting":  # before anything is read; later, lines flow on meanwhile
+            self.waiting = what
 
     def _say(self, notice: Notice) -> None:
         with self._lock:
@@ -401,6 +436,7 @@ class LocalRunner:
             ) as error:  # the first failure is the one to tell of, and none keeps the next step from being done
                 self.exception, state = self.exception or error, "failed"
         self._phase, self.waiting = state, None
+        self._first.set()
         self._done.set()
 
     def _end_watch(self) -> None:

@@ -143,14 +143,17 @@ class Saver:
 
     def _last(self, moment: Moment | None, position: Any) -> None:
         """Make a moment last: whoever is told that lines need not be kept must be able to rely on it."""
+        self._endurance.call(partial(self._written, moment))
+        if isinstance(self._source, Acknowledging):
+            self._source.acknowledge(position)
+
+    def _written(self, moment: Moment | None) -> None:
         if isinstance(self._sink, Durable):
             self._sink.sync()
         if self._letters is not None:
             self._letters.sync()
         if self._checkpoint is not None and moment is not None:
-            self._endurance.call(partial(self._checkpoint.save, moment))
-        if isinstance(self._source, Acknowledging):
-            self._source.acknowledge(position)
+            self._checkpoint.save(moment)
 
     def _states(self) -> dict[str, Packed]:
         return {f"state/{name}": self._state(name, kept) for name, kept in self._engine.kept().items()}
