@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
-import msgspec
 
 from streamlab.config import load_pipeline
 from streamlab.dead_letters import DeadLetterQueue
 from streamlab.launch import Options
+from streamlab.letters import LetterFields, encoded
 from streamlab.replay import replay_queue
 from streamlab.sinks.text import visible
 from streamlab.views.terminal import Terminal
@@ -32,7 +32,7 @@ def _chosen(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _choice(processor: str | None, kind: str | None, ids: tuple[str, ...]) -> Callable[[Mapping[str, Any]], bool]:
+def _choice(processor: str | None, kind: str | None, ids: tuple[str, ...]) -> Callable[[LetterFields], bool]:
     return lambda letter: (
         processor in (None, letter["processor"])
         and kind in (None, letter["kind"])
@@ -57,14 +57,21 @@ def list_letters(
     queue: str, processor: str | None, kind: str | None, ids: tuple[str, ...], limit: int, as_json: bool
 ) -> int:
     """Show the last letters, and how many there are of which kind."""
-    letters = filter(_choice(processor, kind, ids), DeadLetterQueue.at(queue).letters())
+    found = DeadLetterQueue.at(queue)
+    letters = filter(_choice(processor, kind, ids), found.letters())
     if as_json:
         for letter in letters:
-            click.echo(msgspec.json.encode(letter))
-        return 0
+            click.echo(encoded(letter), nl=False)
+    else:
+        _show(letters, limit)
+    for notice in found.notices:
+        click.echo(visible(notice.message), err=True)
+    return 0
+
+
+def _show(letters: Iterator[LetterFields], limit: int) -> None:
     kinds: Counter[tuple[str, str]] = Counter()
-    last = _last(letters, limit, kinds)
-    for letter in last:
+    for letter in deque(_counted(letters, kinds), limit):
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(letter["last_failed_at"]))
         where = letter["source"] + ("" if letter["line_no"] is None else f", line {letter['line_no']}")
         tried = f", tried {letter['attempts']} times" if letter["attempts"] > 1 else ""
@@ -74,20 +81,15 @@ def list_letters(
     total = kinds.total()
     summary = ", ".join(f"{count} {of or 'source'}: {kind}" for (of, kind), count in kinds.most_common())
     click.echo(visible(f"{total} dead letter{'' if total == 1 else 's'}{f' ({summary})' if total else ''}"), err=True)
-    return 0
 
 
-def _last(letters: Iterator[dict[str, Any]], limit: int, kinds: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Return the last letters, and count all of them."""
-    kept: list[dict[str, Any]] = []
+def _counted(letters: Iterator[LetterFields], kinds: Counter[tuple[str, str]]) -> Iterator[LetterFields]:
     for letter in letters:
         kinds[letter["processor"] or "", letter["kind"]] += 1
-        kept.append(letter)
-        del kept[:-limit]
-    return kept
+        yield letter
 
 
-def _said(letter: Mapping[str, Any]) -> str:
+def _said(letter: LetterFields) -> str:
     error, message = letter["error"], letter["message"]
     return str(message) if error == letter["kind"] else f"{error}: {message}"
 

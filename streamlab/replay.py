@@ -6,20 +6,29 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import chain
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
-import msgspec
-
-from streamlab.appending import Appending, sync_folder
-from streamlab.dead_letters import LETTER_COLUMNS, DeadLetterQueue, line_key
+from streamlab.appending import sync_folder
+from streamlab.chosen import Chosen
+from streamlab.dead_letters import DeadLetterQueue
 from streamlab.errors import RunError
 from streamlab.launch import Options, execute
+from streamlab.letters import LETTER_COLUMNS, LetterFields, is_whole, line_key
+from streamlab.notices import Notice
 from streamlab.pipeline import Pipeline
 from streamlab.run import Run
 from streamlab.sources.letters import LetterSource
 
-Choice = Callable[[Mapping[str, Any]], bool]
+Choice = Callable[[LetterFields], bool]
+_Letter = TypeVar("_Letter", bound=Mapping[str, Any])
+
+
+class _Again(DeadLetterQueue):
+    """The letters that failed again; they are named after what they were, but it is the replay that writes them, alone."""
+
+    def _wrote(self, letter: LetterFields, dead: int) -> bool:
+        return True
 
 
 def replay_table(pipeline: Pipeline, letters: Any, options: Options) -> Run:
@@ -34,8 +43,9 @@ def replay_table(pipeline: Pipeline, letters: Any, options: Options) -> Run:
         raise RunError(
             f"these are no dead letters: column {missing[0]!r} is missing; pass run.dead_letters, or a queue's folder"
         )
-    rows = [_plain(row) for row in letters.to_dict("records")]
-    return execute(pipeline, LetterSource(lambda: _once(filter(whole, rows))), options)
+    parts: list[Notice] = []
+    rows = [*_once(_whole([_plain(row) for row in letters.to_dict("records")], "the table", parts))]
+    return execute(pipeline, LetterSource(lambda done: islice(rows, done, None), notices=parts), options)
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,9 +69,20 @@ def _once(letters: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
             yield letter
 
 
-def whole(letter: Mapping[str, Any]) -> bool:
-    """Tell whether a letter has a whole line: not what failed at the end of input, nor what was too long."""
-    return letter["line_no"] is not None and letter["kind"] != "oversize"
+def _whole(letters: Iterable[_Letter], name: str, notices: list[Notice]) -> Iterator[_Letter]:
+    """Yield the letters that have a whole line; tell how many have not."""
+    parts = 0
+    for letter in letters:
+        if is_whole(letter):
+            yield letter
+        else:
+            parts += 1
+    if parts:
+        message = (
+            f"{parts:,} dead letter{'' if parts == 1 else 's'} of {name} cannot be run once more, and stay: no whole line"
+            " was kept, as it was too long or no text, or they failed at the end of input"
+        )
+        notices.append(Notice("truncated", name, message))
 
 
 def replay_queue(pipeline: Pipeline, queue: DeadLetterQueue, options: Options, choice: Choice = lambda letter: True) -> Run:
@@ -83,21 +104,13 @@ def replay_queue(pipeline: Pipeline, queue: DeadLetterQueue, options: Options, c
     try:
         work = os.path.join(queue.name, "replay")
         shutil.rmtree(f"{work}-done", ignore_errors=True)
-        chosen = os.path.join(work, "chosen.jsonl")
-        if not os.path.exists(chosen):
-            shutil.rmtree(work, ignore_errors=True)
-            os.makedirs(work, mode=0o700)
-            _write(chosen, _once(letter for letter in queue.letters() if whole(letter) and choice(letter)))
-        again = DeadLetterQueue(os.path.join(work, "again"), max_bytes=2**62)
-        run = execute(
-            pipeline,
-            LetterSource(lambda: _read(chosen), f"dead letters of {queue.name}"),
-            replace(options, checkpoint=os.path.join(work, "checkpoint"), dead_letters=again),
-        )
+        os.makedirs(work, mode=0o700, exist_ok=True)
+        chosen = Chosen(work)
+        try:
+            run = _replay(pipeline, queue, chosen, options, choice)
+        finally:
+            chosen.close()
         if run.state == "finished":
-            done = set(map(line_key, _read(chosen)))
-            rest = (letter for letter in queue.letters() if line_key(letter) not in done)
-            queue.replace(chain(rest, again.letters()))
             os.rename(work, f"{work}-done")  # at once, so that half of it is never gone on with
             sync_folder(work)
             shutil.rmtree(f"{work}-done")
@@ -106,19 +119,22 @@ def replay_queue(pipeline: Pipeline, queue: DeadLetterQueue, options: Options, c
         queue.close()
 
 
-def _write(path: str, letters: Iterator[Mapping[str, Any]]) -> None:
-    """Write a file that is there whole or not at all."""
-    part = Appending(f"{path}.part")
-    part.cut(0)
-    for letter in letters:
-        part.write(msgspec.json.encode(letter) + b"\n")
-    part.sync()
-    part.close()
-    os.rename(f"{path}.part", path)
-    sync_folder(path)
-
-
-def _read(path: str) -> Iterator[dict[str, Any]]:
-    with open(path, "rb") as file:
-        for line in file:
-            yield msgspec.json.decode(line)
+def _replay(pipeline: Pipeline, queue: DeadLetterQueue, chosen: Chosen, options: Options, choice: Choice) -> Run:
+    notices: list[Notice] = []
+    if not chosen.complete:
+        with chosen.transaction():
+            chosen.choose(_whole(filter(choice, queue.letters()), queue.name, notices))
+    notices += queue.notices
+    queue.notices.clear()
+    again = _Again(os.path.join(chosen.folder, "again"), max_bytes=2**62)
+    run = execute(
+        pipeline,
+        LetterSource(chosen.after, f"dead letters of {queue.name}", notices),
+        replace(options, checkpoint=os.path.join(chosen.folder, "checkpoint"), dead_letters=again),
+    )
+    if run.state == "finished":
+        with chosen.transaction():
+            chosen.failed_again(again.letters())
+            queue.change(chosen.instead)
+            queue.add(chosen.others())
+    return run

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from hypothesis import strategies as st
 from streamlab import Pipeline
 from streamlab.dead_letters import LETTER_COLUMNS, DeadLetterQueue
 from streamlab.errors import RunError, SinkError
+from streamlab.failures import Failure
+from streamlab.letters import LetterFields
 from streamlab.run import Run
 from streamlab.texts import as_bytes
 from tests.waiting import until
@@ -162,6 +165,65 @@ def test_wrong_bounds_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None
         DeadLetterQueue(tmp_path, **wrong)
 
 
+# Queues that are larger than memory
+
+
+def filled(folder: Path, count: int) -> dict[str, int]:
+    """Write so many letters of lineage "one", and return the mark of the end."""
+    queue = DeadLetterQueue(folder, max_bytes=1 << 22)
+    queue.begin("one")
+    lines = (Failure(n, 0.0, "p", "processing", "E", "m", f"line {n}", number=n) for n in range(count))
+    for piece in queue.packed(lines):
+        queue.write(piece)
+    queue.close()
+    return queue.mark()
+
+
+def test_letters_are_read_one_at_a_time(tmp_path: Path) -> None:
+    filled(tmp_path, 10_000)
+    tracemalloc.start()
+    assert sum(1 for _ in DeadLetterQueue(tmp_path).letters()) == 10_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000 < size(tmp_path)
+
+
+def test_who_goes_on_does_not_read_the_whole_queue(tmp_path: Path) -> None:
+    mark = filled(tmp_path, 10_000)
+    *_, before, last = sorted(tmp_path.glob("*.jsonl"))
+    for segment in sorted(tmp_path.glob("*.jsonl"))[:-2]:
+        segment.unlink()
+        segment.mkdir()  # opening it is an error
+    queue = DeadLetterQueue(tmp_path)
+    queue.resume(mark, 10_000, "one")
+    assert [failure.line for failure in queue.recent("one", 3)] == ["line 9997", "line 9998", "line 9999"]
+    newest = before.read_bytes().count(b"\n") + last.read_bytes().count(b"\n")
+    assert [failure.number for failure in queue.recent("one", newest)] == [*range(10_000 - newest, 10_000)]
+    queue.close()
+
+
+def test_a_change_that_is_interrupted_is_done_again(tmp_path: Path) -> None:
+    filled(tmp_path, 10_000)
+    at = 0
+
+    def odd(letter: LetterFields) -> list[LetterFields] | None:
+        if letter["line_no"] == at:
+            raise KeyboardInterrupt
+        return [letter | {"attempts": 2}] if int(letter["line"][5:]) % 2 else []
+
+    for at in (3000, 7000, -1):
+        queue = DeadLetterQueue(tmp_path)
+        queue.begin()
+        with pytest.raises(KeyboardInterrupt) if at > 0 else nullcontext():
+            queue.change(odd)
+        queue.close()
+        numbers = [int(line[5:]) for line in texts(tmp_path)]
+        assert numbers == sorted({*numbers}) and {*range(1, 10_000, 2)} <= {*numbers}
+    assert [(letter["line"], letter["attempts"]) for letter in DeadLetterQueue(tmp_path).letters()] == [
+        (f"line {n}", 2) for n in range(1, 10_000, 2)
+    ]
+
+
 # Replaying
 
 
@@ -220,6 +282,47 @@ def test_what_has_no_whole_line_stays(tmp_path: Path) -> None:
     assert sorted(left, key=str) == [("oversize", 1), ("processing", None)]
 
 
+def test_a_part_of_a_line_is_not_run_as_the_line(tmp_path: Path) -> None:
+    pipeline = Pipeline("short", max_line_bytes=20).add("keep", str)
+    run = pipeline.run([12345678, "x" * 21, {"a": 1}, "good"], dead_letters=tmp_path / "letters")
+    assert run.dead_letters[["line", "kind"]].values.tolist() == [
+        ["12345", "decode"],
+        ["x" * 20, "oversize"],
+        ["{'a':", "decode"],
+    ]
+    for letters in (run.dead_letters, tmp_path / "letters"):
+        again = Pipeline("any").add("keep", str).replay(letters)
+        assert again.ledger["received"] == 0
+        assert "3 dead letters" in again.notices["message"][0] and "stay" in again.notices["message"][0]
+    assert len(texts(tmp_path / "letters")) == 3
+
+
+def test_what_is_shown_to_be_whole_is_run(tmp_path: Path) -> None:
+    class Entry:
+        def __str__(self) -> str:
+            return '{"level": "warn"}'
+
+    Pipeline("texts").add("keep", str).run([Entry()], dead_letters=tmp_path)
+    assert Pipeline("texts").add("keep", str).replay(tmp_path).output["value"].tolist() == [str(Entry())]
+    assert texts(tmp_path) == []
+
+
+class EndsBadly:
+    def __call__(self, line: str) -> str:
+        return line
+
+    def flush(self) -> Any:
+        raise RuntimeError("at the end")
+
+
+def test_what_fails_at_the_end_of_a_replay_is_a_letter_more(tmp_path: Path) -> None:
+    fails().run(["a", "b"], dead_letters=tmp_path)
+    for count in (1, 2):
+        Pipeline("ends").add("end", EndsBadly).replay(tmp_path)
+        letters = [(letter["line_no"], letter["message"]) for letter in DeadLetterQueue(tmp_path).letters()]
+        assert letters == [(None, "at the end")] * count
+
+
 def forked() -> Pipeline:
     pipeline = Pipeline("forked")
     pipeline.add("fork", lambda line: [("bad", line), ("bad", line), ("good", line)], to=("bad", "good"))
@@ -257,17 +360,20 @@ def test_a_replay_that_is_killed_is_gone_on_with(tmp_path: Path) -> None:
     folder, out = tmp_path / "letters", tmp_path / "out"
     lines = [f"line {number}" for number in range(3000)]
     fails().run(lines, dead_letters=folder)
-    for _ in range(20):
+    done = ""
+    for kill in (True, True, True, False):
         child = subprocess.Popen([sys.executable, "-c", REPLAY, folder, out], stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         child.stdout.readline()
-        time.sleep(1.5)
-        os.kill(child.pid, signal.SIGKILL)
+        if kill:
+            time.sleep(1.5)
+            child.kill()
         done = child.stdout.read()
         child.stdout.close()
         child.wait()
         if done:
             break
+    assert done
     sevens = [line for line in lines if line.endswith("7")]
     assert out.read_text().splitlines() == [line for line in lines if line not in sevens]
     assert texts(folder) == sevens
@@ -278,16 +384,36 @@ def test_a_queue_that_is_not_there(tmp_path: Path) -> None:
         fails().replay(tmp_path / "nowhere")
 
 
-def test_a_torn_or_spoilt_letter(tmp_path: Path) -> None:
+def test_a_torn_letter_is_none_yet(tmp_path: Path) -> None:
     fails().run(["a", "b"], dead_letters=tmp_path)
     [segment] = tmp_path.glob("*.jsonl")
     with segment.open("a") as file:
         file.write('{"event_id": "x", "li')
-    assert texts(tmp_path) == ["a", "b"]
-    with segment.open("a") as file:
-        file.write("\n")
-    with pytest.raises(SinkError, match=r"letters-00000001\.jsonl, line 3: this is no dead letter"):
-        texts(tmp_path)
+    queue = DeadLetterQueue(tmp_path)
+    assert [letter["line"] for letter in queue.letters()] == ["a", "b"]
+    assert not queue.notices
+
+
+FOREIGN = ["no JSON", '{"mine": 1}', "7", "[]", "", '{"event_id": "x-1"}', "[" * 10_000, "\udcff\udc80"]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_a_foreign_line_is_told_of_and_left_alone(tmp_path: Path, foreign: str) -> None:
+    options: dict[str, Any] = {"output": tmp_path / "out", "checkpoint": tmp_path / "state"}
+    fails().run(["a", "b", "c"], **options)
+    [segment] = (tmp_path / "state" / "dead_letters").glob("*.jsonl")
+    raw = foreign.encode("utf-8", "surrogateescape") + b"\n"
+    first, *others = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join((first, raw, *others, raw)))
+    queue = DeadLetterQueue.at(tmp_path / "state")
+    assert [letter["line"] for letter in queue.letters()] == ["a", "b", "c"]
+    assert [notice.message.partition(": ")[0] for notice in queue.notices] == [f"{segment}, line 2", f"{segment}, line 5"]
+    run = fails("b").replay(tmp_path / "state")
+    assert run.output["value"].tolist() == ["A", "C"]
+    assert run.notices["count"].tolist() == [2] and "this is no dead letter" in run.notices["message"][0]
+    assert fails().run(["a", "b", "c", "d"], **options).state == "finished"
+    assert texts(tmp_path / "state" / "dead_letters") == ["b", "d"]
+    assert segment.read_bytes().split(b"\n").count(raw[:-1]) == (2 if foreign else 3)
 
 
 def test_letters_go_on_with_a_checkpoint(tmp_path: Path) -> None:

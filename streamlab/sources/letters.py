@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from streamlab.batch import Chunk, Places
-from streamlab.dead_letters import line_of
 from streamlab.failures import Letter
+from streamlab.letters import line_of
+from streamlab.notices import Notice
 
 
 class LetterSource:
     """The lines of dead letters; what fails again stays the letter that it was, with more attempts.
 
     Args:
-        letters: gives them, from the first, each time it is called; the same each time.
+        letters: gives them, but for the first so many; the same each time it is called.
         name: what to call them in messages.
+        notices: what is to be said of them.
 
-    >>> LetterSource(lambda: iter([{"line": "info: a"}])).read(10).lines
+    Attributes:
+        notices: what had to be said.
+
+    >>> LetterSource(lambda done: iter([{"line": "info: a"}][done:])).read(10).lines
     ['info: a']
     """
 
     blocking = False
 
-    def __init__(self, letters: Callable[[], Iterator[Mapping[str, Any]]], name: str = "dead letters") -> None:
+    def __init__(
+        self,
+        letters: Callable[[int], Iterator[Mapping[str, Any]]],
+        name: str = "dead letters",
+        notices: Iterable[Notice] = (),
+    ) -> None:
         self.name = name
+        self.notices: deque[Notice] = deque(notices)
         self._letters = letters
-        self._left = letters()
+        self._left = letters(0)
         self._passed = 0
 
     def read(self, limit: int) -> Chunk:
@@ -37,7 +49,7 @@ class LetterSource:
 
     def resume(self, position: int) -> None:
         """Leave so many letters out."""
-        self._left = islice(self._letters(), position, None)
+        self._left = self._letters(position)
         self._passed = position
 
     def passed(self, places: Places, count: int) -> None:
