@@ -16,8 +16,9 @@ import click
 
 from streamlab import __version__
 from streamlab.config import load_pipeline
+from streamlab.dead_letters import MAX_BYTES, WHEN_FULL, DeadLetterQueue, WhenFull
 from streamlab.demo import LINES, demo
-from streamlab.dlq import dlq
+from streamlab.dlq import dlq, replay
 from streamlab.errors import StreamlabError
 from streamlab.lab import notebooks, open_lab
 from streamlab.launch import Options
@@ -155,6 +156,17 @@ def commands() -> None:
     "--dead-letters", metavar="DIR", help="Keep lines that fail for good here; by default in the checkpoint. See dlq."
 )
 @click.option(
+    "--dead-letters-max-bytes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"Bytes that these lines may have on disk; by default {MAX_BYTES}.",
+)
+@click.option(
+    "--dead-letters-when-full",
+    type=click.Choice(WHEN_FULL),
+    help="What to do when they have: wait for a purge (the default), drop the oldest, or fail.",
+)
+@click.option(
     "--on-outage",
     type=click.Choice(["fail", "wait"]),
     default="fail",
@@ -200,6 +212,8 @@ def run(
     follow: bool,
     checkpoint: str | None,
     dead_letters: str | None,
+    dead_letters_max_bytes: int | None,
+    dead_letters_when_full: WhenFull | None,
     on_outage: Literal["fail", "wait"],
     redact: tuple[str, ...],
     no_dashboard: bool,
@@ -234,7 +248,7 @@ def run(
             isolation=isolation,
             follow=follow,
             checkpoint=checkpoint,
-            dead_letters=dead_letters,
+            dead_letters=_queue(dead_letters, checkpoint, dead_letters_max_bytes, dead_letters_when_full),
             on_outage=on_outage,
             redact=redact or None,
         ),
@@ -282,7 +296,21 @@ def lab(folder: Path, options: tuple[str, ...]) -> int:
     return open_lab(notebooks(folder), options)
 
 
+# A replay is a run, too: how it is to be done is said as for one.
+replay.params += [param for param in run.params if param.name in ("workers", "isolation", "on_outage", "redact")]
 commands.add_command(dlq)
+
+
+def _queue(
+    folder: str | None, checkpoint: str | None, max_bytes: int | None, when_full: WhenFull | None
+) -> DeadLetterQueue | str | None:
+    """Return the dead letter queue, with the bounds that were given for it."""
+    if max_bytes is None and when_full is None:
+        return folder
+    if folder is None and checkpoint is None:
+        raise click.UsageError("there are no dead letters to bound: give --dead-letters DIR, or --checkpoint DIR")
+    where = os.path.join(checkpoint or "", "dead_letters") if folder is None else folder
+    return DeadLetterQueue(where, max_bytes=max_bytes or MAX_BYTES, when_full=when_full or "block")
 
 
 def _several(count: int, what: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -105,16 +105,27 @@ def _cut(text: str) -> str:
 @_chosen
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on standard error but errors.")
 def replay(
-    queue: str, pipeline: str, output: str, processor: str | None, kind: str | None, ids: tuple[str, ...], quiet: bool
+    queue: str,
+    pipeline: str,
+    output: str,
+    processor: str | None,
+    kind: str | None,
+    ids: tuple[str, ...],
+    quiet: bool,
+    workers: int,
+    isolation: Literal["thread", "process"],
+    on_outage: Literal["fail", "wait"],
+    redact: tuple[str, ...],
 ) -> int:
     """Run letters once more, through the whole pipeline; those that come through are taken out of the queue.
 
     A replay that was interrupted is gone on with.
     """
+    # The last four options are those of `streamlab run`, see `streamlab.cli`.
+    options = Options(output=output, workers=workers, isolation=isolation, on_outage=on_outage, redact=redact or None)
     terminal = Terminal(quiet, data=output == "-")
-    run = replay_queue(
-        load_pipeline(pipeline), DeadLetterQueue.at(queue), Options(output=output), _choice(processor, kind, ids)
-    )
+    run = replay_queue(load_pipeline(pipeline), DeadLetterQueue.at(queue), options, _choice(processor, kind, ids))
+    terminal.notices(run)
     if run.exception is not None:
         terminal.error(run.exception)
     terminal.report(run)

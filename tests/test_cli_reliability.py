@@ -184,6 +184,66 @@ def test_controls_in_letters_do_not_reach_the_terminal(folder: Path) -> None:
     assert "\x1b" not in streamlab_("dlq", "list", "state", cwd=folder).stdout
 
 
+def test_letters_as_json_do_not_drive_a_terminal(folder: Path) -> None:
+    line = "caf\u00e9 \u009b31m \u0080\u009f\u007f red 7"
+    (folder / "in.log").write_text(f"{line}\n")
+    streamlab_("in.log", "--pipeline", "pipes.py:numbered", *RUN, cwd=folder)
+    listed = streamlab_("dlq", "list", "state", "--json", cwd=folder).stdout
+    assert "caf\u00e9 \\u009b31m \\u0080\\u009f\\u007f red 7" in listed
+    assert json.loads(listed)["line"] == line
+
+
+def test_lines_that_are_no_letters_are_told_of_where_letters_are_listed(folder: Path) -> None:
+    (folder / "in.log").write_text("line 7\nline 17\n")
+    streamlab_("in.log", "--pipeline", "pipes.py:numbered", *RUN, cwd=folder)
+    segment = folder / "state" / "dead_letters" / "letters-00000001.jsonl"
+    text = segment.read_text() + '{"mine": 1}\nnor this\x9b\n'
+    segment.write_text(text)
+    for command in (["list", "state"], ["list", "state", "--json"]):
+        listed = streamlab_("dlq", *command, cwd=folder)
+        assert listed.returncode == 0 and "line 7" in listed.stdout and "line 17" in listed.stdout
+        assert "letters-00000001.jsonl, line 3: this is no dead letter" in listed.stderr
+        assert "letters-00000001.jsonl, line 4: this is no dead letter" in listed.stderr
+        assert segment.read_text() == text
+
+
+def test_a_replay_says_which_letters_it_leaves(folder: Path) -> None:
+    (folder / "short.py").write_text(
+        "from streamlab import Pipeline\nshort = Pipeline('short', max_line_bytes=8).add('keep', lambda line: line)\n"
+    )
+    (folder / "in.log").write_text("a\nwhat is too long\n")
+    streamlab_("in.log", "--pipeline", "short.py:short", *RUN, cwd=folder)
+    replayed = streamlab_("dlq", "replay", "state", "--pipeline", "pipes.py:mended", cwd=folder)
+    assert (replayed.returncode, replayed.stdout) == (0, "")
+    assert "1 dead letter of state/dead_letters cannot be run once more" in replayed.stderr
+    assert "what is" in streamlab_("dlq", "list", "state", cwd=folder).stdout
+
+
+def test_a_replay_has_the_options_of_a_run(folder: Path) -> None:
+    (folder / "in.log").write_text("anna@example.org 7\nline 17\n")
+    streamlab_("in.log", "--pipeline", "pipes.py:numbered", *RUN, cwd=folder)
+    args = ("--pipeline", "pipes.py:numbered", "--redact", "email", "--workers", "2", "--isolation", "process")
+    replayed = streamlab_("dlq", "replay", "state", *args, "--on-outage", "wait", cwd=folder)
+    assert replayed.returncode == 0, replayed.stderr
+    listed = streamlab_("dlq", "list", "state", "--json", cwd=folder).stdout
+    assert [json.loads(letter)["line"] for letter in listed.splitlines()] == ["*** 7", "line 17"]
+    wrong = streamlab_("dlq", "replay", "state", "--pipeline", "pipes.py:numbered", "--redact", "(", cwd=folder)
+    assert wrong.returncode == 2 and "redact=" in wrong.stderr
+
+
+def test_dead_letters_have_a_bound(folder: Path) -> None:
+    (folder / "in.log").write_text("".join(f"line {n}7\n" for n in range(1000)))
+    full = ("--dead-letters-max-bytes", "20000", "--dead-letters-when-full")
+    stopped = streamlab_("in.log", "--pipeline", "pipes.py:numbered", *RUN, *full, "stop", cwd=folder)
+    assert stopped.returncode == 1 and "state/dead_letters is full" in stopped.stderr
+    args = ("--no-dashboard", "--output", "other.log", "--dead-letters", "letters")
+    dropped = streamlab_("in.log", "--pipeline", "pipes.py:numbered", *args, *full, "drop_oldest", cwd=folder)
+    assert dropped.returncode == 0 and "its oldest letters were dropped" in dropped.stderr
+    assert sum(path.stat().st_size for path in (folder / "letters").glob("*.jsonl")) <= 20000
+    none = streamlab_("in.log", "--no-dashboard", *full, "stop", cwd=folder)
+    assert none.returncode == 2 and "give --dead-letters DIR, or --checkpoint DIR" in none.stderr
+
+
 def test_a_full_disk_is_waited_for(folder: Path) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("needs a device that is always full")
