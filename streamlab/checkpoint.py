@@ -7,6 +7,7 @@ written when the outputs and dead letters before that moment are on disk (https:
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import sqlite3
 import stat
@@ -19,6 +20,7 @@ from streamlab.state import Packed, packed, unpacked
 
 #: Of what is in the database; another one is refused.
 FORMAT = 1
+DATABASE = "checkpoint.db"
 #: Primary result codes (https://www.sqlite.org/rescode.html) of what may be over by and by.
 _FOR_NOW = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
 #: Extended codes of what a second attempt would only seem to mend: a disk that could not say that data has reached it.
@@ -45,54 +47,74 @@ class Moment:
 
 
 class Checkpoint:
-    """A folder that one run at a time has.
+    """A folder that one run at a time has; many may have it one after the other.
 
     Args:
-        folder: made if it is not there, for its owner only.
-        interval: seconds between two moments that are saved; more where saving takes long.
+        folder: made when a run begins, if it is not there, for its owner only.
+        interval: seconds between two moments that are saved, more than 0; more where saving takes long.
 
     Attributes:
         facts: what tells whether a run can go on with it, text by name; saved with each moment.
 
     Raises:
-        CheckpointError: another process has it, or it is none.
+        CheckpointError: an argument is wrong.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, interval: float = 1.0) -> None:
+        if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
+            raise CheckpointError(
+                f"checkpoint={folder!r} is no folder: give the path of one, which is made if it is not there"
+            )
+        number = isinstance(interval, (int, float)) and not isinstance(interval, bool)
+        if not number or not 0 < interval < math.inf:
+            raise CheckpointError(
+                f"interval={interval!r}: give the seconds between two moments, a number above 0, such as 0.5"
+            )
         self.folder = os.path.expanduser(os.fspath(folder))
-        if not self.folder:
-            raise CheckpointError("checkpoint='' is no folder: give one, which is made if it is not there")
         self.interval = interval
         self.facts: dict[str, str | None] = {}
-        try:
-            os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            self._lock = os.open(os.path.join(self.folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise CheckpointError(f"the checkpoint {self.folder} cannot be made: {error.strerror}") from error
+        self._lock = -1
         self._database: sqlite3.Connection | None = None
         self._written: dict[str, Packed] = {}
+
+    def begin(self) -> None:
+        """Take it for a run, until it is closed.
+
+        Raises:
+            CheckpointError: another run has it, of this process or of another one; it cannot be made; it is no checkpoint.
+        """
         try:
-            self._take()
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            lock = os.open(os.path.join(self.folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise CheckpointError(f"the checkpoint {self.folder} cannot be made: {error.strerror}") from error
+        try:
+            self._take(lock)
+        except BaseException:
+            os.close(lock)
+            raise
+        self._lock, self.facts, self._written = lock, {}, {}
+        try:
             self._open()
         except BaseException:
             self.close()
             raise
 
-    def _take(self) -> None:
+    def _take(self, lock: int) -> None:
         """Take the lock, which is let go of when the process ends, however it does."""
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = os.pread(self._lock, 100, 0).decode("ascii", "replace").strip()
+            holder = os.pread(lock, 100, 0).decode("ascii", "replace").strip()
             by = f" (process {holder})" if holder else ""
             raise CheckpointError(
                 f"the checkpoint {self.folder} is in use by another run{by}: stop that one, or give this one its own"
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
     def _open(self) -> None:
-        path = os.path.join(self.folder, "checkpoint.db")
+        path = os.path.join(self.folder, DATABASE)
         try:
             database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._database = database
@@ -174,12 +196,23 @@ class Checkpoint:
         self._written = parts
 
     def _check_owner(self) -> None:
-        status = os.stat(self.folder)
-        if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
-            raise CheckpointError(
-                f"the checkpoint {self.folder} has pickled state, which can run code when it is read, and the folder is not"
-                f" this user's alone: chown it, and chmod 700 {self.folder}, if you trust what is in it"
-            )
+        """Refuse pickles that others could have written.
+
+        Raises:
+            CheckpointError: folder or files are another user's, or others can get at the folder or write to a file.
+        """
+        here = f"the checkpoint {self.folder} has pickled state, which can run code when it is read, and"
+        for name, closed in (("", 0o077), (DATABASE, 0o022), (f"{DATABASE}-wal", 0o022)):
+            path = os.path.join(self.folder, name) if name else self.folder
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:
+                continue
+            if status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & closed:
+                continue
+            what = f"{name} is not this user's to write alone" if name else "the folder is not this user's alone"
+            mode = "go-w" if name else "700"
+            raise CheckpointError(f"{here} {what}: chown it, and chmod {mode} {path}, if you trust what is in it")
 
     @property
     def _connection(self) -> sqlite3.Connection:

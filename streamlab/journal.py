@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,11 +88,13 @@ class Journal:
         self.unfinished += kept
 
     def saved(self) -> dict[str, Any]:
-        """Return what counts on in a run that goes on with this one, as plain data; nothing may be under way."""
+        """Return what counts on in a run that goes on with this one, as plain data, without what is under way."""
+        settled = copy(self.ledger)
+        settled.pending = 0
         return {
             "received": self.received,
             "flushed": self.flushed,
-            "ledger": self.ledger.saved(),
+            "ledger": settled.saved(),
             "failures": [self.failures.total, self.failures.dead],
             "lost": [self.notices.lost_lines, self.notices.lost_bytes],
         }

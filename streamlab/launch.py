@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from streamlab.appending import Appending
 from streamlab.checkpoint import Checkpoint
 from streamlab.dead_letters import DeadLetterQueue
 from streamlab.engine import Engine
@@ -39,6 +40,8 @@ LIVE_OUTPUTS = 10_000
 DEAD_LETTERS = 10_000
 
 _ANEW = "give what it was, or begin anew with another checkpoint and another output"
+
+_FOLDER = "folder"
 
 Output = str | Path | Sink | Callable[[Any], object] | None
 Folder = str | os.PathLike[str]
@@ -129,16 +132,33 @@ def run(
 
 def execute(pipeline: Pipeline, source: Any, options: Options) -> Run:
     """Do what `Pipeline.run` does."""
-    made, runner = _prepare(pipeline, source, options, live=False)
-    runner.run()
+    with _no_file_left(options.output):
+        made, runner = _prepare(pipeline, source, options, live=False)
+        runner.run()
     return made
 
 
 def launch(pipeline: Pipeline, source: Any, options: Options) -> Run:
     """Do what `Pipeline.start` does."""
-    made, runner = _prepare(pipeline, source, options, live=True)
-    runner.start()
+    with _no_file_left(options.output):
+        made, runner = _prepare(pipeline, source, options, live=True)
+        runner.start()
     return made
+
+
+@contextmanager
+def _no_file_left(output: Output) -> Iterator[None]:
+    """Remove the output file again that was made for a run which is refused after all."""
+    path = os.path.expanduser(output) if isinstance(output, str | Path) else None
+    made = path is not None and not os.path.lexists(path)
+    try:
+        yield
+    except Exception:
+        if path is not None and made and os.path.isfile(path):
+            with suppress(OSError), closing(Appending(path)) as file:
+                if not file.length and file.alone():  # else another run has begun to write it meanwhile
+                    os.unlink(path)
+        raise
 
 
 def _prepare(pipeline: Pipeline, source: Any, options: Options, *, live: bool) -> tuple[Run, Runner]:
@@ -149,6 +169,7 @@ def _prepare(pipeline: Pipeline, source: Any, options: Options, *, live: bool) -
         checkpoint = _checkpoint(options)
         saved = None
         if checkpoint is not None:
+            checkpoint.begin()
             opened.callback(checkpoint.close)
             saved = checkpoint.load()
             _check_state(checkpoint, saved or {}, pipeline)
@@ -174,7 +195,7 @@ def _prepare(pipeline: Pipeline, source: Any, options: Options, *, live: bool) -
         journal.version = version(pipeline)
         journal.redactor = None if options.redact is None else Redactor(options.redact)
         if checkpoint is not None:
-            _check_facts(checkpoint, saved, _facts(pipeline, lines, sink, letters))
+            _check_facts(checkpoint, saved, _facts(checkpoint, pipeline, lines, sink, letters))
         if isinstance(lines, Sparing):
             lines.leave_out(_own(checkpoint, sink, letters))
         _go_on(checkpoint, saved, lines, sink, letters, journal)
@@ -235,22 +256,32 @@ def _check_state(checkpoint: Checkpoint, saved: Mapping[str, Any], pipeline: Pip
             )
 
 
-def _facts(pipeline: Pipeline, source: Source, sink: Sink, letters: DeadLetterQueue | None) -> dict[str, str | None]:
-    """Return what must be the same for a run to go on with another one."""
+def _facts(
+    checkpoint: Checkpoint, pipeline: Pipeline, source: Source, sink: Sink, letters: DeadLetterQueue | None
+) -> dict[str, str | None]:
+    """Return what must be the same for a run to go on with another one, and where the checkpoint is."""
     return {
         "pipeline": pipeline.name,
         "kind of source": type(source).__name__,
         "output": os.path.abspath(sink.name) if isinstance(sink, FileSink) else sink.name,
         "dead letters": None if letters is None else os.path.abspath(letters.name),
+        _FOLDER: os.path.abspath(checkpoint.folder),
     }
 
 
 def _check_facts(checkpoint: Checkpoint, saved: Mapping[str, Any] | None, facts: dict[str, str | None]) -> None:
     """Refuse to go on with what is not the same."""
     for name, now in facts.items():
-        if saved is not None and saved[name] != now:
+        if saved is not None and name != _FOLDER and not _same(saved[name], now, saved[_FOLDER], facts[_FOLDER]):
             raise CheckpointError(f"the checkpoint {checkpoint.folder} has {name} {saved[name]!r}, and not {now!r}: {_ANEW}")
     checkpoint.facts = facts | {"lineage": secrets.token_hex(6) if saved is None else saved["lineage"]}
+
+
+def _same(then: str | None, now: str | None, folder_then: Any, folder_now: Any) -> bool:
+    """Tell whether two facts are the same; of paths also if, seen from the checkpoint, they are: it was moved with them."""
+    if then == now or then is None or now is None or not (os.path.isabs(then) and os.path.isabs(now)):
+        return then == now
+    return os.path.relpath(then, folder_then) == os.path.relpath(now, folder_now)
 
 
 def _go_on(
@@ -264,16 +295,16 @@ def _go_on(
     """Put everything where it was saved to be, or where it begins."""
     journal.lineage = secrets.token_hex(6) if checkpoint is None else str(checkpoint.facts["lineage"])
     if saved is None or checkpoint is None:
-        if isinstance(sink, Durable):
-            sink.begin()
         if letters is not None:
             letters.begin(journal.lineage, journal.version)
+        if isinstance(sink, Durable):  # last, so that the output is as it was if any of them refuses
+            sink.begin()
         return
     if isinstance(source, Resumable) and saved["source"] is not None:
         source.resume(saved["source"])
-    if isinstance(sink, Durable):
-        sink.resume(saved["sink"])
     if letters is not None:
         letters.resume(saved["letters"], saved["books"]["failures"][1], journal.lineage, journal.version)
         journal.failures.letters.extend(letters.recent(journal.lineage, DEAD_LETTERS))
     journal.restore(saved["books"], checkpoint.history(), saved["uptime"])
+    if isinstance(sink, Durable):
+        sink.resume(saved["sink"])

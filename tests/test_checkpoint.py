@@ -21,6 +21,7 @@ from streamlab.batch import Chunk
 from streamlab.checkpoint import Checkpoint, Moment
 from streamlab.errors import CheckpointError, Outage, ProcessorFailed, SinkError, SourceError
 from streamlab.run import Run
+from streamlab.sinks.files import FileSink
 from streamlab.sources.iterables import SequenceSource
 from tests.crashes import grown_and_killed, killed_until_done, outcome, run, write_lines
 from tests.waiting import resources, until
@@ -201,7 +202,7 @@ def test_state_of_all_kinds_goes_on(tmp_path_factory: pytest.TempPathFactory, wo
 
 
 def each(folder: Path) -> Checkpoint:
-    return Checkpoint(folder / "checkpoint", interval=0.0)
+    return Checkpoint(folder / "checkpoint", interval=1e-6)
 
 
 @pytest.mark.parametrize("columnar", [False, True])
@@ -227,7 +228,6 @@ def test_several_files_and_archives_go_on(tmp_path: Path, columnar: bool) -> Non
 
 def Slow(path: Path) -> Any:
     """Return a file sink that takes a moment for each batch, so that a run can be stopped in the middle."""
-    from streamlab.sinks.files import FileSink
 
     class SlowSink(FileSink):
         def write(self, values: Any, line_no: Any) -> Any:
@@ -296,6 +296,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_touched(tmp_path: Path, cha
     with pytest.raises(CheckpointError, match=message):
         pipeline.run(source, **options)
     assert (tmp_path / "out").read_text() == "1 1\n2 3\ntotal 3\n"
+    assert not (tmp_path / "other").exists()
     run = sums().run(["1", "2", "3"], output=tmp_path / "out", checkpoint=tmp_path / "state")
     assert run.ledger["received"] == 3
 
@@ -360,7 +361,7 @@ def test_state_that_cannot_be_saved_is_said_before_anything_is_read(tmp_path: Pa
     message = r"pipeline 'open', processor 'open': its state cannot be saved: TypeError: .*__getstate__"
     with pytest.raises(CheckpointError, match=message):
         Pipeline("open").add("open", Open).run(["1"], output=tmp_path / "out", checkpoint=tmp_path / "state")
-    assert (tmp_path / "out").read_text() == ""
+    assert not (tmp_path / "out").exists()
     until(lambda: resources() == before)
 
 
@@ -462,3 +463,105 @@ def test_a_run_that_fails_does_not_wait_for_what_cannot_be_saved(tmp_path: Path)
     ended.set()
     until(lambda: live.state == "failed")
     assert isinstance(live.exception, ProcessorFailed)
+
+
+def test_one_checkpoint_is_for_many_runs_but_for_one_at_a_time(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "state")
+    options: dict[str, Any] = {"output": tmp_path / "out", "checkpoint": checkpoint}
+    live = sums().start(Slowly([str(n) for n in range(100_000)]), **options)
+    for again in (checkpoint, Checkpoint(tmp_path / "state"), tmp_path / "state"):
+        with pytest.raises(CheckpointError, match=rf"in use by another run \(process {os.getpid()}\)"):
+            sums().run(["1"], output=tmp_path / "other", checkpoint=again)
+    until(lambda: live.ledger["received"] > 10)
+    live.stop()
+    live.wait(20)
+    assert live.state == "stopped" and not (tmp_path / "other").exists()
+    received = live.ledger["received"]
+    run = sums().run(Slowly([str(n) for n in range(received + 10)]), **options)
+    assert (run.state, run.resumed, run.ledger["received"]) == ("finished", received, received + 10)
+
+
+@pytest.mark.parametrize("given", [True, False, 5, 0.5, "", b"state", ["state"]])
+def test_what_is_no_folder_is_no_checkpoint(given: Any) -> None:
+    with pytest.raises(CheckpointError, match=r"checkpoint=.* is no folder: give the path of one"):
+        sums().run(["1"], checkpoint=given)
+
+
+@pytest.mark.parametrize("given", [0, 0.0, -1, float("nan"), float("inf"), "1", None, True])
+def test_an_interval_is_a_number_above_0(tmp_path: Path, given: Any) -> None:
+    with pytest.raises(CheckpointError, match=r"interval=.*: give the seconds between two moments, a number above 0"):
+        Checkpoint(tmp_path / "state", interval=given)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_checkpoint_that_was_moved_together_with_its_output_is_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    sums().run(["0", "1", "?"], output=tmp_path / "here" / "out", checkpoint=tmp_path / "here" / "state")
+    (tmp_path / "here").rename(tmp_path / "there")
+    run = sums().run(["0", "1", "?", "5"], output=tmp_path / "there" / "out", checkpoint=tmp_path / "there" / "state")
+    assert (run.resumed, len(run.dead_letters)) == (3, 1)
+    (tmp_path / "there" / "out").rename(tmp_path / "out")
+    with pytest.raises(CheckpointError, match=r"has output '.*/there/out', and not"):
+        sums().run(["0", "1", "?", "5"], output=tmp_path / "out", checkpoint=tmp_path / "there" / "state")
+    (tmp_path / "out").rename(tmp_path / "there" / "out")
+    (tmp_path / "there" / "state").rename(tmp_path / "state")  # without its output, which is where it was
+    run = sums().run(["0", "1", "?", "5"], output=tmp_path / "there" / "out", checkpoint=tmp_path / "state")
+    assert run.resumed == 4
+
+
+@pytest.mark.parametrize("name", ["output", "dead_letters", "source"])
+def test_a_run_that_is_refused_leaves_no_output_behind(tmp_path: Path, name: str) -> None:
+    taken: dict[str, Any] = {"output": tmp_path / "taken", "dead_letters": tmp_path / "letters"}
+    live = sums().start(slowly(100_000), **taken)
+    until(lambda: live.ledger["received"] > 0)
+    source = tmp_path / "nothing" if name == "source" else ["1"]
+    options = {"output": tmp_path / "out", "checkpoint": tmp_path / "state"} | ({name: taken[name]} if name in taken else {})
+    with pytest.raises((SinkError, SourceError)):
+        sums().run(source, **options)
+    (tmp_path / "kept").write_text("precious\n")
+    if name == "dead_letters":
+        with pytest.raises(SinkError, match="is being written by another run"):
+            sums().run(source, **options | {"output": FileSink(tmp_path / "kept", overwrite=True)})
+    live.stop()
+    live.wait(20)
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "kept").read_text() == "precious\n"
+    assert live.state == "stopped" and (tmp_path / "taken").stat().st_size
+
+
+def test_pickled_state_that_others_may_have_written_is_not_read(tmp_path: Path) -> None:
+    odd = Pipeline("odd").add("odd", Odd)
+    odd.run(["1"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    database = tmp_path / "state" / "checkpoint.db"
+    for mode in (0o620, 0o602):
+        database.chmod(mode)
+        with pytest.raises(CheckpointError, match=r"checkpoint\.db is not this user's to write alone: .* chmod go-w"):
+            odd.run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    database.chmod(0o600)
+    if os.getuid() == 0:
+        for path in (database, tmp_path / "state"):
+            os.chown(path, 1, -1)
+            with pytest.raises(CheckpointError, match=r"not this user's .*chown it"):
+                odd.run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+            os.chown(path, 0, -1)
+    odd.run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    assert (tmp_path / "out").read_text() == "1 range(0, 3)\n2 range(0, 3)\n"
+
+
+def test_what_was_under_way_at_a_moment_is_counted_once(tmp_path: Path) -> None:
+    broken = True
+
+    def slower(line: str) -> str:
+        if broken and int(line) >= 4000:
+            time.sleep(0.002)  # so that a batch is cut, and a moment comes between its parts
+            if int(line) == 4500:
+                raise ValueError(line)
+        return line
+
+    pipeline = Pipeline("slower").add("slow", slower, on_error="stop")
+    lines = [str(n) for n in range(20_000)]
+    assert pipeline.run(lines, output=tmp_path / "out", checkpoint=each(tmp_path)).state == "failed"
+    broken = False
+    run = pipeline.run(lines, output=tmp_path / "out", checkpoint=each(tmp_path))
+    assert 4000 < run.resumed < 4500
+    assert (run.ledger["received"], run.ledger["emitted"], run.ledger["in_flight"]) == (20_000, 20_000, 0)
