@@ -5,6 +5,7 @@ Data goes to standard output, all else to standard error.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import sys
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import click
 
 from streamlab import __version__
+from streamlab.checkpoint import Checkpoint
 from streamlab.config import load_pipeline
 from streamlab.dead_letters import MAX_BYTES, WHEN_FULL, DeadLetterQueue, WhenFull
 from streamlab.demo import LINES, demo
@@ -92,6 +94,21 @@ class OptionalFolder(click.Command):
         return super().parse_args(ctx, args)
 
 
+def seconds(text: str) -> float:
+    """Return what an option says as seconds.
+
+    Raises:
+        click.BadParameter: it is no number above 0.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise click.BadParameter(f"{text!r}: give a number of seconds above 0")
+    return number
+
+
 @click.group(
     cls=DefaultRun,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -153,6 +170,12 @@ def commands() -> None:
     help="Save every second how far the run is, and go on from there if it ended: lines, output, dead letters, state.",
 )
 @click.option(
+    "--checkpoint-interval",
+    type=seconds,
+    metavar="SECONDS",
+    help="Save this often instead of every second; more rarely where saving takes long.",
+)
+@click.option(
     "--dead-letters", metavar="DIR", help="Keep lines that fail for good here; by default in the checkpoint. See dlq."
 )
 @click.option(
@@ -172,6 +195,14 @@ def commands() -> None:
     default="fail",
     show_default=True,
     help="What to do when output cannot be written for now, as when the disk is full.",
+)
+@click.option(
+    "--watchdog",
+    type=seconds,
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Tell of a processor, and where in it, that has been at one line for so long.",
 )
 @click.option(
     "--redact",
@@ -211,10 +242,12 @@ def run(
     isolation: Literal["thread", "process"],
     follow: bool,
     checkpoint: str | None,
+    checkpoint_interval: float | None,
     dead_letters: str | None,
     dead_letters_max_bytes: int | None,
     dead_letters_when_full: WhenFull | None,
     on_outage: Literal["fail", "wait"],
+    watchdog: float,
     redact: tuple[str, ...],
     no_dashboard: bool,
     port: int | None,
@@ -236,6 +269,8 @@ def run(
         _check_export(export_traces)
     if follow and not source:
         raise click.UsageError("--follow needs a SOURCE: a file, a glob or a folder")
+    if checkpoint_interval is not None and checkpoint is None:
+        raise click.UsageError("--checkpoint-interval needs --checkpoint DIR")
     lines = _source(source)
     job = Job(
         source=lines,
@@ -247,10 +282,13 @@ def run(
             workers=workers,
             isolation=isolation,
             follow=follow,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint
+            if checkpoint_interval is None
+            else Checkpoint(checkpoint or "", interval=checkpoint_interval),
             dead_letters=_queue(dead_letters, checkpoint, dead_letters_max_bytes, dead_letters_when_full),
             on_outage=on_outage,
             redact=redact or None,
+            watchdog=watchdog,
         ),
         export_traces=export_traces,
         address=None if no_dashboard else Address(host, port, token, allow_host),

@@ -19,6 +19,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from streamlab.errors import CheckpointError
+
 
 class Packed(NamedTuple):
     """A value as bytes.
@@ -277,13 +279,23 @@ _BUILT = frozenset({dict, list, set, deque, bytearray})
 
 
 def with_state(instance: Any, state: Any) -> Any:
-    """Return a new object as the one was whose `state_of` this is; attributes that it did not have are left as they are."""
+    """Return a new object as the one was whose `state_of` this is; attributes that it did not have are left as they are.
+
+    Raises:
+        CheckpointError: its class does not take it.
+    """
     if isinstance(state, Whole):
         return state.instance
-    if hasattr(instance, "__setstate__"):
-        instance.__setstate__(state)
-        return instance
-    attributes, slots = state if isinstance(state, tuple) else (state, None)
-    for name, value in {**(attributes or {}), **(slots or {})}.items():
-        setattr(instance, name, value)
+    try:
+        if hasattr(instance, "__setstate__"):
+            instance.__setstate__(state)
+            return instance
+        attributes, slots = state if isinstance(state, tuple) else (state, None)
+        for name, value in {**(attributes or {}), **(slots or {})}.items():
+            setattr(instance, name, value)
+    except Exception as error:  # of the class's own code
+        raise CheckpointError(
+            f"its state could not be given back: {type(error).__name__}: {error}; mend its class, or begin anew with another"
+            " checkpoint and another output"
+        ) from error
     return instance

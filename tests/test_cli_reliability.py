@@ -299,3 +299,34 @@ def test_a_signal_ends_a_program_that_cannot_save_where_it_begins(folder: Path, 
     assert rows(folder / "out.log") == ["1 line", "total 1"]
     streamlab_(*args, cwd=folder)
     assert rows(folder / "out.log") == ["1 line", "total 1", "2 one more", "total 2"]
+
+
+@pytest.mark.parametrize("option", ["--checkpoint-interval", "--watchdog"])
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "often"])
+def test_seconds_are_a_number_above_0(folder: Path, option: str, given: str) -> None:
+    done = streamlab_("in.log", *RUN, f"{option}={given}", cwd=folder)
+    assert (
+        done.returncode == 2 and f"Invalid value for '{option}': '{given}': give a number of seconds above 0" in done.stderr
+    )
+    assert not (folder / "out.log").exists() and not (folder / "state").exists()
+
+
+def test_an_interval_needs_a_checkpoint(folder: Path) -> None:
+    done = streamlab_("in.log", "--no-dashboard", "--checkpoint-interval", "2", cwd=folder)
+    assert done.returncode == 2 and "--checkpoint-interval needs --checkpoint DIR" in done.stderr
+
+
+def test_the_interval_and_the_watchdog_are_as_they_were_asked_for(folder: Path) -> None:
+    (folder / "in.log").write_text("".join(f"line {n}\n" for n in range(3000)))
+    (folder / "late.py").write_text(
+        "from streamlab import Pipeline\nimport time\n"
+        "late = Pipeline('late').add('late', lambda line: time.sleep(0.7 if line == 'line 0' else 0.001) or line)\n"
+    )
+    quick = ("--watchdog", "0.1", "--checkpoint-interval", "0.05")
+    program = begun(folder, "in.log", "--pipeline", "late.py", *RUN, *quick)
+    until(lambda: len(rows(folder / "out.log")) > 500)
+    program.kill()
+    _, said = program.communicate(timeout=20)
+    assert "processor 'late', line 0: " in said
+    again = streamlab_("in.log", "--pipeline", "late.py", *RUN, "--checkpoint-interval", "100", cwd=folder)
+    assert "late: goes on after" in again.stderr and rows(folder / "out.log") == [f"line {n}" for n in range(3000)]
