@@ -17,7 +17,7 @@ from typing import Literal
 from streamlab.appending import Appending
 from streamlab.errors import Outage, SinkError
 from streamlab.failures import KEPT_TEXT, Failure
-from streamlab.letter_files import PIECE, LetterFiles, count, lines, pieces, rewrite
+from streamlab.letter_files import PIECE, LetterFiles, count, leave_out, lines, pieces, rewrite
 from streamlab.letters import LETTER_COLUMNS as LETTER_COLUMNS
 from streamlab.letters import LetterFields, NoLetter, decoded, encoded, failure_of, number_of
 from streamlab.letters import letters_of as letters_of
@@ -145,15 +145,7 @@ class DeadLetterQueue:
             except NoLetter:
                 return True  # whosever it is
 
-        def kept() -> Iterator[bytes]:
-            at = 0
-            for line in lines(path):
-                if at < good or stays(line):
-                    yield line
-                at += len(line)
-
-        if not all(map(stays, lines(path, good))):
-            rewrite(path, kept())
+        leave_out(path, good, stays)
 
     def _wrote(self, letter: LetterFields, dead: int) -> bool:
         """Tell whether a letter is of this lineage, after so many."""

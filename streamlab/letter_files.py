@@ -12,7 +12,7 @@ import fcntl
 import mmap
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from streamlab.appending import Appending, sync_folder
 
@@ -149,6 +149,24 @@ def pieces(lines: Iterable[bytes], size: int) -> Iterator[bytes]:
         length += len(line)
     if together:
         yield b"".join(together)
+
+
+def leave_out(path: str, start: int, stays: Callable[[bytes], bool]) -> None:
+    """Have only the lines in a segment that are before a byte, or stay; it is read from there on.
+
+    Raises:
+        OSError: there is no room, or the like; then it is as it was.
+    """
+
+    def kept() -> Iterator[bytes]:
+        at = 0
+        for line in lines(path):
+            if at < start or stays(line):
+                yield line
+            at += len(line)
+
+    if not all(map(stays, lines(path, start))):
+        rewrite(path, kept())
 
 
 def rewrite(path: str, lines: Iterable[bytes]) -> None:
