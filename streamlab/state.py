@@ -8,12 +8,14 @@ are written as columns, so that a million of them take a second and not ten.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum, auto
+from functools import lru_cache
 from itertools import chain, islice
-from operator import itemgetter
+from operator import attrgetter, is_, itemgetter
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -270,9 +272,53 @@ _READERS: dict[int, Callable[..., Any]] = {
 
 def state_of(instance: Any) -> Any:
     """Return what an object keeps: what its ``__getstate__`` says, by default its attributes; or the object, as `Whole`."""
-    own = getattr(type(instance), "__getstate__", None) is not object.__getstate__
-    inherits = any(base in _BUILT for base in type(instance).__mro__)
-    return Whole(instance) if inherits and not own else instance.__getstate__()
+    kind: Any = type(instance)
+    return _kind(kind).state_of(instance)
+
+
+@lru_cache(maxsize=64)
+def _kind(of: Any) -> _Kind:
+    return _Kind(of)
+
+
+class _Kind:
+    """A class, and how to get at what its objects keep.
+
+    An object whose ``__dict__`` has been asked for is slower from then on, before Python 3.13: its attributes are not in
+    itself any more. So that this happens to few of many, attributes are got by the names that those of another one had.
+    """
+
+    def __init__(self, kind: type) -> None:
+        own = getattr(kind, "__getstate__", None) is not object.__getstate__
+        looks = any({"__getattribute__", "__getattr__"} & vars(base).keys() for base in kind.__mro__[:-1])
+        self._whole = not own and any(base in _BUILT for base in kind.__mro__)
+        self._plain = not own and not looks
+        self._kind = kind
+        self._names: Sequence[str] = ()
+        self._values: Callable[[Any], tuple[Any, ...]] | None = None
+
+    def state_of(self, instance: Any) -> Any:
+        """Return what an object keeps."""
+        if self._values is not None:
+            try:
+                values = self._values(instance)
+            except AttributeError:
+                values = ()
+            # What an object refers to are its attributes and its class, unless there is more to it.
+            held = gc.get_referents(instance)
+            if len(held) == len(values) and all(map(is_, held, values)):
+                return dict(zip(self._names, values, strict=False))
+        state = Whole(instance) if self._whole else instance.__getstate__()
+        if self._plain and type(state) is dict:
+            self._learn(tuple(state))
+        return state
+
+    def _learn(self, names: Sequence[str]) -> None:
+        """Take note of the names of attributes, if an object that has them has them itself."""
+        if names and all(name.isidentifier() and not hasattr(self._kind, name) for name in names):
+            self._names, self._values = names, attrgetter(*names, "__class__")  # a tuple, as it is two at least
+        else:
+            self._values = None
 
 
 _BUILT = frozenset({dict, list, set, deque, bytearray})

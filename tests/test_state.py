@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter, OrderedDict, defaultdict, deque
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamlab.errors import CheckpointError
 from streamlab.state import packed, state_of, unpacked, with_state
 
 KEYS = (
@@ -144,3 +146,58 @@ def test_objects_that_are_containers_are_saved_whole() -> None:
 
 def test_dates_are_no_datetimes() -> None:
     assert like(unpacked(packed([date(2024, 2, 29), datetime(2024, 2, 29)])), [date(2024, 2, 29), datetime(2024, 2, 29)])
+
+
+class Bare:
+    pass
+
+
+class Defaults:
+    a = 1
+    b: Any = None
+
+
+class Guesses:
+    def __getattr__(self, name: str) -> int:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return 1
+
+
+class Halved(Slotted):
+    """Attributes in slots, and others."""
+
+
+NAMES = st.sampled_from(["a", "b", "n", "of", "a b", "a.b"])
+VALUES = st.none() | st.integers(0, 2) | st.text()
+
+
+@pytest.mark.parametrize("kind", [Bare, Defaults, Guesses, Halved])
+@given(
+    objects=st.lists(st.tuples(st.dictionaries(NAMES, st.none() | st.integers(0, 2) | st.text()), st.booleans()), max_size=8)
+)
+def test_objects_are_saved_by_the_attributes_that_each_has(kind: Any, objects: list[tuple[dict[str, Any], bool]]) -> None:
+    made = []
+    for attributes, looked_at in objects:
+        one = kind()
+        for name, value in attributes.items():
+            setattr(one, name, value)
+        if looked_at:
+            vars(one)["of"] = 7
+        made.append(one)
+    for _ in range(2):
+        assert [state_of(one) for one in made] == [object.__getstate__(one) for one in map(copy, made)]
+    for one in made[::2]:
+        if hasattr(one, "b") and kind is Bare:
+            del one.b
+    assert [state_of(one) for one in made] == [object.__getstate__(one) for one in made]
+
+
+class Proud(Plain):
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("not mine")
+
+
+def test_state_that_is_not_taken_back_is_told() -> None:
+    with pytest.raises(CheckpointError, match="its state could not be given back: ValueError: not mine; mend its class"):
+        with_state(Proud(), state_of(Plain()))
