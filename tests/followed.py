@@ -101,10 +101,15 @@ def append(path: Path, text: str) -> None:
         file.write(text)
 
 
-def rotate(log: Path, keep: int = 9) -> None:
-    """Rename app.log.1 to app.log.2 and so on, and app.log to app.log.1."""
+def shift(log: Path, keep: int = 9) -> None:
+    """Rename app.log.1 to app.log.2 and so on."""
     for index in reversed(range(1, keep)):
         for end in ("", ".gz"):
             if (old := Path(f"{log}.{index}{end}")).exists():
                 old.rename(f"{log}.{index + 1}{end}")
+
+
+def rotate(log: Path, keep: int = 9) -> None:
+    """Rename app.log.1 to app.log.2 and so on, and app.log to app.log.1."""
+    shift(log, keep)
     log.rename(f"{log}.1")

@@ -14,7 +14,7 @@ import pyarrow
 import pytest
 
 from tests.faults import copies_and_truncations
-from tests.followed import ALONE_OR_NOT, GRACE, append, follow, following, kinds, nothing_comes, read_and_stop
+from tests.followed import ALONE_OR_NOT, GRACE, append, follow, following, kinds, nothing_comes, read_and_stop, rotate, shift
 from tests.waiting import until
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -174,6 +174,31 @@ def test_of_a_file_that_is_compressed_while_nobody_looks_the_rest_is_read(tmp_pa
         assert nothing_comes(reading, 3 * GRACE)
     assert reading.lines == ["the last"]
     assert not reading.source.notices
+
+
+def test_what_is_in_a_rotated_file_comes_after_the_copies_that_were_made_before(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    with following(follow(log)) as reading:
+        reading.wait_for(1)
+    source = reading.source
+    source = follow(log, position=source.position())
+    append(log, "two\n")
+    copy_and_truncate(log)
+    assert source.read(10).lines == ["two"]
+    log.write_text("three\n")  # into the file that was seen empty
+    copy_and_truncate(log)
+    log.write_text("four\n")
+    rotate(log)
+    log.write_text("five\n")
+    assert [source.read(10).lines for _ in range(3)] == [["three"], ["four"], ["five"]]
+    source.close()
+
+
+def copy_and_truncate(log: Path) -> None:
+    shift(log)
+    shutil.copy(log, f"{log}.1")
+    os.truncate(log, 0)
 
 
 def compress(path: Path, end: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from streamlab.identity import HEAD, TAIL, Mark
 from streamlab.sources.compressed import BLOCK, unpacked
@@ -16,18 +16,20 @@ class Inspection:
     Args:
         descriptor: the open file; it stays open, and another one is made of it.
         path: what it is called: that says how it is packed.
-        suspects: of which it may be the content.
+        suspects: returns of which it may be the content, by what that begins with.
 
     Attributes:
         length: bytes of text so far; all of them when it is done.
     """
 
-    def __init__(self, descriptor: int, path: str, suspects: Sequence[Generation]) -> None:
+    def __init__(self, descriptor: int, path: str, suspects: Callable[[bytes], Sequence[Generation]]) -> None:
         self._file = open(os.dup(descriptor), "rb", buffering=0)  # noqa: SIM115  (closed by close)
         self._file.seek(0)
         self._blocks = unpacked(self._file, path)
-        self._open = {each: os.dup(each.descriptor) for each in suspects if each.descriptor is not None}
-        self._marked = {each: each.marks() for each in suspects if each.descriptor is None}
+        self._suspects: Callable[[bytes], Sequence[Generation]] | None = suspects  # until they are known
+        self._begin = b""  # what came before that
+        self._open: dict[Generation, int] = {}
+        self._marked: dict[Generation, list[Mark]] = {}
         self._tail = b""
         self._last: dict[Generation, int] = {}  # the offset of the last mark that was found
         self.length = 0
@@ -39,8 +41,22 @@ class Inspection:
             SourceError: the file is damaged, or not complete.
         """
         block = next(self._blocks, None)
-        if block is None:
-            return True
+        if self._suspects is not None:
+            self._begin += block or b""
+            if block is None or len(self._begin) >= HEAD:
+                self._choose(self._suspects(self._begin))
+                self._compare(self._begin)
+        elif block is not None:
+            self._compare(block)
+        return block is None
+
+    def _choose(self, suspects: Sequence[Generation]) -> None:
+        self._suspects = None
+        self._open = {each: os.dup(each.descriptor) for each in suspects if each.descriptor is not None}
+        self._marked = {each: each.marks() for each in suspects if each.descriptor is None}
+
+    def _compare(self, block: bytes) -> None:
+        """Look which of the suspects have the next block."""
         for suspect, descriptor in list(self._open.items()):
             if os.pread(descriptor, len(block), self.length) != block:
                 os.close(self._open.pop(suspect))
@@ -55,7 +71,6 @@ class Inspection:
                     break
                 self._last[suspect] = mark.offset
         self._tail = text[-TAIL:]
-        return False
 
     def close(self) -> None:
         """Let go of the files."""

@@ -67,7 +67,6 @@ class Catalogue:
         self._copies = copies
         self._by_path: dict[str, Lineage] = {}  # by absolute path, as the system tells of it
         self._found: dict[str, os.stat_result] = {}
-        self._names: dict[str, list[str]] = {}  # in folders, for this look
         self._now = 0.0
         self._scanned = False
         self._fresh = False  # whether all files are new, so that none can be known to be a copy
@@ -81,7 +80,6 @@ class Catalogue:
         if not self._scanned:
             self._fresh = not any(True for _ in self._register)
             self._begin()
-        self._names.clear()
         changed = [path for path, status in self._found.items() if not self._is_unchanged(path, status)]
         for path in sorted(changed, key=natural):
             if self.ended:
@@ -94,6 +92,7 @@ class Catalogue:
         for lineage in self.lineages.values():
             if any(generation.key is None and not generation.sealed for generation in lineage.queue):
                 self._suspect_archives(lineage)
+            self._vet_archives(lineage)
         self._scanned, self._fresh = True, False
 
     def _is_unchanged(self, path: str, status: os.stat_result) -> bool:
@@ -166,9 +165,7 @@ class Catalogue:
         lineage = self.lineages.get(name)
         if lineage is None:
             lineage = self._begin_lineage(name)
-            if lineage.folder not in self._names:
-                self._names[lineage.folder] = _names_in(lineage.folder)
-            for path, _ in self._unknown(lineage, self._names[lineage.folder]):
+            for path, _ in self._unknown(lineage):
                 if path not in self._found:
                     with self._register.reading(path):
                         self._register.leave_out(self._create(lineage, path))
@@ -235,7 +232,7 @@ class Catalogue:
         if lineage.current is not generation:
             self._leave(lineage)
             if generation not in lineage.queue and not generation.packed:
-                generation.over = False
+                self._register.reopen(generation)
                 lineage.queue.append(generation)
         lineage.current = lineage.last = generation
         lineage.absent = None
@@ -343,6 +340,8 @@ class Catalogue:
                 break
         if lineage.last is not None and any(not generation.packed for generation in found):
             self._say_gap(lineage.last)
+        if found:
+            found += self._take_unsure(lineage)
         found.sort(key=lambda generation: (generation.modified, age(os.path.basename(generation.path), lineage.base)))
         for generation in found:
             if lineage.last is not None and lineage.last.cut and _is_copy(generation, lineage.last):
@@ -353,6 +352,18 @@ class Catalogue:
                 lineage.last = generation
         self.stirred.add(lineage)
         return bool(found)
+
+    def _take_unsure(self, lineage: Lineage) -> list[Generation]:
+        """Take those off the queue of which nothing was read before they were rotated away.
+
+        They may have been copied and emptied unseen: then what is in their files is younger than the copies.
+        """
+        unsure = [each for each in lineage.queue if each.left is not None and not (each.vetted or each.at or each.packed)]
+        for generation in unsure:
+            lineage.queue.remove(generation)
+            if generation.descriptor is not None:
+                generation.modified = os.fstat(generation.descriptor).st_mtime_ns
+        return unsure
 
     def _say_gap(self, last: Generation) -> None:
         """Say that files may have come and gone unseen, if that is so."""
@@ -392,14 +403,14 @@ class Catalogue:
 
     def _strangers_now(self, lineage: Lineage) -> Iterator[tuple[str, Key]]:
         since = 0 if lineage.last is None else lineage.last.modified
-        for path, status in self._unknown(lineage, _names_in(lineage.folder)):
+        for path, status in self._unknown(lineage):
             others = path in self._found and not begins_with(os.path.basename(path), lineage.base)
             if status.st_mtime_ns >= since and not others:
                 yield path, key_of(status)
 
-    def _unknown(self, lineage: Lineage, names: list[str]) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield those of the sorted names, with what they lead to, that are rotated and not known."""
-        for name in rotated_names(names, lineage.base):
+    def _unknown(self, lineage: Lineage) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield the names that are rotated and not known, with what they lead to."""
+        for name in rotated_names(self._register.folders.look(lineage.folder).names, lineage.base):
             path = os.path.join(lineage.folder, name)
             with suppress(OSError):  # it has got another name by now
                 status = os.stat(path)
@@ -420,22 +431,23 @@ class Catalogue:
         self._replaced(known)
         return False
 
+    def _vet_archives(self, lineage: Lineage) -> None:
+        """Take note which archives were complete before this look: what they were made of has another name, or has gone."""
+        for generation in lineage.queue:
+            if generation.packed and not generation.vetted:
+                with suppress(OSError):
+                    status = self._found.get(generation.path) or os.stat(generation.path)
+                    same = key_of(status) == generation.key
+                    generation.vetted = same and self._copies.is_settled(generation, status, self._now)
+
     def _suspect_archives(self, lineage: Lineage) -> None:
         """Have archives looked at that may hold the content of generations which have lost their file, and only that."""
-        for path, _ in list(self._unknown(lineage, _names_in(lineage.folder))):
+        for path, _ in list(self._unknown(lineage)):
             if extension(path) and path not in self._found:
                 with self._register.reading(path):
                     archive = self._create(lineage, path)
                     archive.foreign = True
                     lineage.queue.appendleft(archive)
-
-
-def _names_in(folder: str) -> list[str]:
-    """Return the sorted names in a folder; none when it is not there, or may not be read."""
-    try:
-        return sorted(os.listdir(folder or os.curdir))
-    except OSError:
-        return []
 
 
 def _find_home(lineage: Lineage) -> None:

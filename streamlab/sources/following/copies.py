@@ -68,7 +68,7 @@ class Copies:
 
     def is_lost(self, generation: Generation) -> bool:
         """Tell whether what was not read of a generation without a file is nowhere to be found; say so."""
-        if any(other.packed and not other.checked and not other.over for other in self._beside(generation)):
+        if any(not other.checked for other in self._register.beside.live(generation, packed=True)):
             return False
         lost = max(generation.size - generation.at, 0)
         what = f"{lost:,} bytes were lost" if lost else "whether more was written to it cannot be known"
@@ -91,8 +91,8 @@ class Copies:
             return not generation.length
         head = os.pread(descriptor, HEAD, 0)
         held = False
-        for other in self._beside(generation):
-            if other.left is not None or other.packed or other.over or other.key is None or not other.begins_like(head):
+        for other in self._register.beside.live(generation, packed=False):
+            if other.left is not None or not other.begins_like(head):
                 continue
             self._register.touch(generation)  # so that it is not closed for another one
             if not self.check(other, now):
@@ -109,9 +109,9 @@ class Copies:
     def find(self, generation: Generation) -> None:
         """Look for a copy of a generation, in the files beside it that are not known to be something else."""
         for _ in range(TRIES):
-            names = _names(generation.folder)
+            listing = self._register.folders.look(generation.folder)
             best, size, where = -1, -1, ""
-            for path in (os.path.join(generation.folder, name) for name in names if not extension(name)):
+            for path in listing.plain:
                 descriptor = -1
                 try:
                     with self._register.reading(path):
@@ -126,7 +126,7 @@ class Copies:
             if best >= 0:
                 self._adopt(generation, size, best, where)
                 return
-            if names == _names(generation.folder):  # none of them has moved while it was looked for
+            if listing == self._register.folders.look(generation.folder):  # none of them has moved while it was looked for
                 return
 
     def _is_copy(self, generation: Generation, descriptor: int, path: str) -> bool:
@@ -172,9 +172,6 @@ class Copies:
             )
             self._register.say("truncated", generation.name, message, lost)
 
-    def _beside(self, generation: Generation) -> list[Generation]:
-        return [other for other in self._register if other is not generation and other.folder == generation.folder]
-
     def take(self, generation: Generation, copy: Generation) -> None:
         """Take note that a file which has just been found is a copy of a generation that was cut off."""
         if copy.descriptor is None or copy.length <= generation.at:
@@ -196,11 +193,12 @@ class Copies:
                 self._register.take_out(generation)
                 self._register.finish(generation)
                 return True
-            if not self._is_settled(generation, now):
+            assert generation.descriptor is not None
+            if not self.is_settled(generation, os.fstat(generation.descriptor), now):
                 self._end_inspection(generation)
                 return False
-            if not generation.vetted:  # what it was made of has got another name by now, or is gone
-                generation.vetted = self._register.again = True
+            if not generation.vetted:
+                self._register.again = True
                 return True
             inspection = self._inspections.get(generation) or self._inspection(generation)
             try:
@@ -228,26 +226,25 @@ class Copies:
         if inspection is not None:
             inspection.close()
 
-    def _is_settled(self, generation: Generation, now: float) -> bool:
+    def is_settled(self, generation: Generation, status: os.stat_result, now: float) -> bool:
         """Tell whether a packed file has not changed for a while."""
-        assert generation.descriptor is not None
-        status = os.fstat(generation.descriptor)
         if generation.note(status):
             generation.grew = now
         return now - generation.grew >= self._grace or time.time() - status.st_ctime >= self._grace
 
     def _inspection(self, generation: Generation) -> Inspection:
         assert generation.descriptor is not None
-        suspects = [other for other in self._beside(generation) if self._may_be_packed(other)]
+
+        def suspects(text: bytes) -> list[Generation]:
+            settled = self._register.beside.beginning(generation.folder, text)
+            for other in settled:
+                if other.key is not None and self._register.find(other) is None:
+                    self._register.take_out(other)
+            left = (each for each in self._register.beside.live(generation, packed=False) if each.left is not None)
+            return [*left, *settled]
+
         inspection = self._inspections[generation] = Inspection(generation.descriptor, generation.path, suspects)
         return inspection
-
-    def _may_be_packed(self, other: Generation) -> bool:
-        if other.packed or not (other.left is not None or other.over or other.key is None):
-            return False
-        if other.over and other.key is not None and self._register.find(other) is None:
-            self._register.take_out(other)
-        return True
 
     def _conclude(self, archive: Generation, inspection: Inspection) -> None:
         """Take note of what a packed file holds."""
@@ -262,15 +259,6 @@ class Copies:
             self._adopt(original, inspection.length, os.dup(archive.descriptor), archive.path)
         else:  # it is, or was, read where it is
             self._register.leave_out(archive)
-
-
-def _names(folder: str) -> dict[str, int]:
-    """Return the names in a folder, and the inodes."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry.inode() for entry in entries}
-    except OSError:  # it has gone
-        return {}
 
 
 def is_beginning(path: str, other: int) -> bool:

@@ -126,7 +126,7 @@ class Generation:
 
     def holds(self, descriptor: int) -> bool:
         """Tell whether an open file is still the one that was read: by its beginning, and the bytes before the offset."""
-        head = self._first()
+        head = self.first()
         return (
             os.fstat(descriptor).st_size >= self.at
             and (head is None or head.fits(descriptor))
@@ -242,7 +242,7 @@ class Generation:
 
     def marks(self) -> list[Mark]:
         """Return what is known of its content, by rising offset."""
-        head = self._first()
+        head = self.first()
         known = {mark.offset: mark for mark in (*self._marks, self._ends(), *([head] if head else ())) if mark.length}
         return [known[offset] for offset in sorted(known)]
 
@@ -260,7 +260,8 @@ class Generation:
         near = bool(marks) and (size >= self.at or size - marks[-1].offset <= BLOCK)
         return near and all(mark.fits(descriptor) for mark in marks)
 
-    def _first(self) -> Mark | None:
+    def first(self) -> Mark | None:
+        """Return what it begins with, if that is known."""
         if self._head and (self._head_mark is None or self._head_mark.length != len(self._head)):
             self._head_mark = Mark.of(self._head, len(self._head))
         return self._head_mark
@@ -268,11 +269,20 @@ class Generation:
     def _ends(self) -> Mark:
         return Mark.of(self._tail, self.at) if len(self._tail) == min(self.at, TAIL) else self.passed
 
+    def compact(self) -> None:
+        """Keep of what is known of it only what another process would know as well."""
+        self.first()
+        self._head = self._tail = b""
+        self._marks.clear()
+
     # Beyond this process
 
-    def saved(self) -> dict[str, Any]:
-        """Return what another process needs to go on with it, as plain data."""
-        passed, head = self.passed, self._first()
+    def saved(self) -> dict[str, Any] | list[Any]:
+        """Return what another process needs to go on with it, as plain data: little of an archive that is done with."""
+        passed = self.passed
+        if self.packed and self.over and self.key is not None and passed.offset >= self.at:
+            return [self.name, None if self.path == self.name else self.path, *self.key, *self.stamp, self.foreign]
+        head = self.first()
         return {
             "name": self.name,
             "path": self.path,
@@ -290,8 +300,15 @@ class Generation:
         }
 
     @classmethod
-    def restored_from(cls, saved: dict[str, Any], splitter: LineSplitter) -> Generation:
+    def restored_from(cls, saved: dict[str, Any] | list[Any], splitter: LineSplitter) -> Generation:
         """Return what was `saved`; it has no file yet, but ``key`` says which it had."""
+        if isinstance(saved, list):
+            name, path, device, inode, size, modified, foreign = saved
+            generation = cls(name, path or name, splitter)
+            generation.key, generation.stamp, generation.modified = (device, inode), (size, modified), modified
+            generation.over = generation.checked = generation.sealed = generation.vetted = generation.restored = True
+            generation.foreign, generation.left = foreign, None if path is None else 0.0
+            return generation
         generation = cls(saved["name"], saved["path"], splitter)
         generation.key = None if saved["key"] is None else (saved["key"][0], saved["key"][1])
         generation._head_mark = None if saved["head"] is None else Mark(*saved["head"])

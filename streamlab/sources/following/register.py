@@ -14,12 +14,14 @@ from streamlab.errors import SourceError
 from streamlab.identity import Key, key_of
 from streamlab.notices import Notice
 from streamlab.sources.compressed import extension
+from streamlab.sources.following.beside import Beside
+from streamlab.sources.following.folders import Folders
 from streamlab.sources.following.generations import Generation, stamp_of
 from streamlab.sources.lines import LineSplitter
 from streamlab.sources.own import Own
 
-#: Seconds after which a generation is forgotten whose file is gone, and how many are kept that were read to their end.
-REMEMBERED, KEPT = 60.0, 4096
+#: Seconds after which a generation is forgotten whose file is gone.
+REMEMBERED = 60.0
 #: How many of the files that were not used for longest are looked at for one that can be closed.
 FEW = 16
 
@@ -35,6 +37,8 @@ class Register:
     Attributes:
         opened: the generations whose file is open, least recently used first.
         revived: those that were over, and have more to read.
+        beside: those that are not archives which are over, by folder.
+        folders: the names in folders.
         own: what the run itself writes.
         again: whether names are to be looked at again at once, as something has moved.
     """
@@ -42,6 +46,8 @@ class Register:
     def __init__(self, new_splitter: Callable[[], LineSplitter], notices: deque[Notice], open_files: int) -> None:
         self.opened: dict[Generation, None] = {}
         self.revived: deque[Generation] = deque()
+        self.beside = Beside()
+        self.folders = Folders()
         self.own = Own()
         self.again = False
         self._new_splitter = new_splitter
@@ -106,6 +112,7 @@ class Register:
         generation.attach(descriptor, path)
         self._unreadable.discard(path)
         self._enter(generation)
+        self.beside.place(generation)
         self.touch(generation)
         self._close_some(generation)
 
@@ -114,6 +121,7 @@ class Register:
         self.take_out(generation)
         generation.point(status, path)
         self._enter(generation)
+        self.beside.place(generation)
 
     def take_out(self, generation: Generation) -> None:
         """Take note that a generation is not in its file, or that its file is gone."""
@@ -121,10 +129,12 @@ class Register:
         if generation.key is not None and self._by_key.get(generation.key) is generation:
             del self._by_key[generation.key]
         generation.key = None
+        self.beside.place(generation)
 
     def drop(self, generation: Generation) -> None:
         """Forget a generation."""
         self.take_out(generation)
+        self.beside.remove(generation)
         self._all.pop(generation, None)
         self._gone.pop(generation, None)
 
@@ -132,16 +142,22 @@ class Register:
         """Take note that all of a generation was read, and nothing more is expected."""
         generation.over = True
         self.close(generation)
+        self.beside.place(generation)
 
     def leave_out(self, generation: Generation) -> None:
         """Take note that nothing is to be read of what is in the file of a generation."""
         generation.leave_out()
         self.finish(generation)
 
+    def reopen(self, generation: Generation) -> None:
+        """Take note that more is expected of a generation that may have been over."""
+        generation.over = False
+        self.beside.place(generation)
+
     def revive(self, generation: Generation) -> None:
         """Take note that there is more to read of a generation that may have been over."""
         if generation.over:
-            generation.over = False
+            self.reopen(generation)
             self.revived.append(generation)
 
     def touch(self, generation: Generation) -> None:
@@ -175,16 +191,16 @@ class Register:
         self.put(generation, descriptor, path)
         return True
 
-    def find(self, generation: Generation, *, afresh: bool = True) -> str | None:
-        """Return by which path the file of a generation is reached; ``None`` if it is gone.
+    def find(self, generation: Generation) -> str | None:
+        """Return by which path the file of a generation is reached: the last one, or another in its folder.
 
-        It is looked for where it was last, and then, if it is to be looked for ``afresh``, in the whole folder.
+        ``None`` if it is gone.
         """
         if generation.key is None:
             return None
         if _is_at(generation.path, generation.key):
             return generation.path
-        paths = _with_inode(os.path.dirname(generation.path), generation.key[1]) if afresh else ()
+        paths = self.folders.look(os.path.dirname(generation.path)).paths(generation.key[1])
         return next((path for path in paths if _is_at(path, generation.key)), None)
 
     def is_in(self, generation: Generation, path: str, status: os.stat_result) -> bool:
@@ -219,6 +235,7 @@ class Register:
             other = self._by_key.get(generation.key)
             if other is not None and other is not generation:
                 other.key = None
+                self.beside.place(other)
             self._by_key[generation.key] = generation
 
     def _close_some(self, keep: Generation) -> None:
@@ -233,31 +250,29 @@ class Register:
     # Forgetting and saving
 
     def forget(self, now: float) -> None:
-        """Forget generations that are over, and whose file is gone for a while; not while an archive may hold them."""
-        busy = any(generation.packed and not generation.checked for generation in self._all)
-        over = [generation for generation in self._all if generation.over]
-        for generation in over:
-            if self.find(generation, afresh=generation not in self._gone) is not None:
-                self._gone.pop(generation, None)
-            elif (
-                now - self._gone.setdefault(generation, now) > REMEMBERED
-                and not busy
-                and generation.passed.offset >= generation.at
-            ):
-                self.drop(generation)
-        for generation in over[: max(len(over) - KEPT, 0)]:
-            self.drop(generation)
+        """Forget generations that are over, and whose file is gone for a while; not while an archive may hold them.
 
-    def saved(self) -> list[dict[str, Any]]:
+        Those whose file is there are kept, however many: they must not be read again.
+        """
+        busy = any(generation.packed and not generation.checked for generation in self._all)
+        for generation in [each for each in self._all if each.over and each.passed.offset >= each.at]:
+            generation.compact()
+            if self.find(generation) is not None:
+                self._gone.pop(generation, None)
+            elif now - self._gone.setdefault(generation, now) > REMEMBERED and not busy:
+                self.drop(generation)
+
+    def saved(self) -> list[Any]:
         """Return the generations as plain data."""
         return [generation.saved() for generation in self._all]
 
-    def restore(self, saved: list[dict[str, Any]]) -> None:
+    def restore(self, saved: list[Any]) -> None:
         """Take in what was `saved`."""
         for entry in saved:
             generation = Generation.restored_from(entry, self._new_splitter())
             self._all[generation] = None
             self._enter(generation)
+            self.beside.place(generation)
 
 
 def open_file(path: str) -> int:
@@ -270,11 +285,3 @@ def _is_at(path: str, key: Key) -> bool:
         return key_of(os.stat(path)) == key
     except OSError:  # it is not there any more
         return False
-
-
-def _with_inode(folder: str, inode: int) -> list[str]:
-    try:
-        with os.scandir(folder or os.curdir) as entries:
-            return [os.path.join(folder, entry.name) for entry in entries if entry.inode() == inode]
-    except OSError:  # the folder has gone
-        return []
