@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.followed import GRACE, append, follow, following, nothing_comes, read_and_stop
+from tests.waiting import until
 
 #: More than fit in anything that has a bound.
 MANY = 5_000
@@ -45,3 +46,25 @@ def test_files_that_were_packed_while_nobody_looked_are_known_however_many(tmp_p
         append(tmp_path / "live.log", "more\n")
         reading.wait_for(2)
     assert reading.lines == ["live", "more"]
+
+
+def test_what_was_lost_of_many_files_at_once_is_counted_to_the_last_byte(tmp_path: Path) -> None:
+    for number in range(3_000):
+        (tmp_path / f"job{number}.log").write_text(f"line {number}\nand more\n")
+    source = follow(tmp_path)
+    count = 0
+    while count < 6_000:
+        count += len((chunk := source.read(1)).lines)
+        if chunk.lines != ["and more"]:  # the second line of each has not passed
+            assert chunk.places is not None
+            source.passed(chunk.places, 1)
+    position = source.position()
+    source.close()
+    for path in list(tmp_path.iterdir()):
+        path.unlink()
+    with following(follow(tmp_path, position=position)) as reading:
+        notices = reading.source.notices
+        until(lambda: sum(notice.count for notice in list(notices)) == 3_000)
+    assert sum(notice.lost_bytes for notice in notices) == 3_000 * len("and more\n")
+    assert len(notices) <= 1_100
+    assert {notice.kind for notice in notices} == {"vanished"}

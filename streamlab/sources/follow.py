@@ -30,8 +30,6 @@ SHARE = 0.01
 BUSY_SHARE = 0.1
 #: Seconds between two looks for generations that can be forgotten.
 FORGET = 5.0
-#: Notices that wait to be taken.
-NOTICES = 1000
 
 
 class FollowSource:
@@ -52,7 +50,7 @@ class FollowSource:
 
     Attributes:
         blocking: true; `read` waits for lines.
-        notices: what was lost, and what cannot be read.
+        notices: what was lost, and what cannot be read; when many wait to be taken, further ones are counted together.
 
     Raises:
         SourceError: there is nothing to follow.
@@ -86,7 +84,7 @@ class FollowSource:
             raise SourceError("there are no files to follow: give at least one path")
         given = [os.fspath(path) for path in paths]
         self.name = name or (given[0] if len(given) == 1 else f"{given[0]} and {len(given) - 1} more")
-        self.notices: deque[Notice] = deque(maxlen=NOTICES)
+        self.notices: deque[Notice] = deque()
         self._where = [os.path.expanduser(path) for path in given]
         self._grace = grace
         self._register = Register(lambda: LineSplitter(max_line_bytes, columns=columns), self.notices, open_files)

@@ -6,7 +6,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
@@ -22,6 +22,8 @@ from streamlab.sources.own import Own
 
 #: Seconds after which a generation is forgotten whose file is gone.
 REMEMBERED = 60.0
+#: How many notices wait to be taken, until further ones are counted together, by kind.
+NOTICES = 1000
 #: How many of the files that were not used for longest are looked at for one that can be closed.
 FEW = 16
 
@@ -68,7 +70,16 @@ class Register:
 
     def say(self, kind: str, where: str, message: str, lost_bytes: int = 0) -> None:
         """Say what happened."""
-        self._notices.append(Notice(kind, where, message, lost_bytes=lost_bytes))
+        notice = Notice(kind, where, message, lost_bytes=lost_bytes)
+        others: list[Notice] = []
+        with suppress(IndexError):  # they have just been taken
+            while len(self._notices) >= NOTICES:
+                last = self._notices.pop()
+                if last.kind == kind:
+                    notice = _together(last, notice)
+                    break
+                others.append(last)
+        self._notices.extend((*reversed(others), notice))
 
     @contextmanager
     def reading(self, path: str) -> Iterator[None]:
@@ -273,6 +284,17 @@ class Register:
             self._all[generation] = None
             self._enter(generation)
             self.beside.place(generation)
+
+
+def _together(before: Notice, notice: Notice) -> Notice:
+    count = before.count + notice.count
+    return Notice(
+        notice.kind,
+        notice.where if notice.where == before.where else "several files",
+        f"{count:,} of this kind came at once; the last one: {notice.message}",
+        lost_bytes=before.lost_bytes + notice.lost_bytes,
+        count=count,
+    )
 
 
 def open_file(path: str) -> int:
