@@ -286,3 +286,25 @@ def test_a_log_of_this_process_may_be_followed(tmp_path: Path) -> None:
         root.removeHandler(handler)
         root.setLevel(level)
         handler.close()
+
+
+def test_the_log_of_the_program_itself_does_not_grow_because_it_is_followed(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    handler = logging.FileHandler(log)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        with following(follow(log)) as reading:
+            logging.getLogger("app").info("one")
+            reading.wait_for(1)
+            assert nothing_comes(reading)
+            logging.getLogger("app").info("two")
+            reading.wait_for(2)
+            assert nothing_comes(reading)
+        assert reading.lines == ["one", "two"]
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-# watchfiles.watch would log every change: without end, when the log is the file that is followed.
-from watchfiles._rust_notify import RustNotify
+from watchfiles import Change, watch
 
 #: Milliseconds between two looks at what the system has told, and after which news are passed on though more come.
 STEP, DEBOUNCE = 20, 40
@@ -17,8 +17,25 @@ STEP, DEBOUNCE = 20, 40
 FOLDERS = 512
 #: Files whose changes are kept apart, at most; with more, it is as if names had changed.
 FILES = 1000
-#: What watchfiles calls a change of what a file holds; all others are about names.
-_MODIFIED = 2
+#: What the threads that hear of changes are called.
+_NAME = "streamlab-watch"
+
+
+class _Stop:
+    """What watchfiles asks whether to stop, again and again: so from the first time on, it is at work."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._stop = threading.Event()
+
+    def set(self) -> None:
+        """Stop."""
+        self._stop.set()
+
+    def is_set(self) -> bool:
+        """Tell whether to stop."""
+        self.asked.set()
+        return self._stop.is_set()
 
 
 class Watching:
@@ -39,7 +56,7 @@ class Watching:
         self._grown: set[str] = set()
         self._folders: frozenset[tuple[str, int]] = frozenset()
         self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._stop = _Stop()
 
     def watch(self, folders: Iterable[str]) -> bool:
         """Watch these folders from now on, and no others; tell whether that is a change.
@@ -79,30 +96,41 @@ class Watching:
         self._folders = frozenset()
 
     def _begin(self, folders: list[str]) -> None:
-        try:
-            notify = RustNotify(
-                folders, debug=False, force_polling=False, poll_delay_ms=0, recursive=False, ignore_permission_denied=False
-            )
-        except (OSError, RuntimeError):  # a limit, or a folder that has gone again
-            return
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._hear, args=(notify, self._stop), name="streamlab-watch", daemon=True)
-        self.told = True
+        # watchfiles logs every change: without end, when the log is the file that is followed.
+        logging.getLogger("watchfiles.main").addFilter(_is_of_others)
+        self._stop = stop = _Stop()
+        self._thread = threading.Thread(target=self._hear, args=(folders, stop), name=_NAME, daemon=True)
         self._thread.start()
+        stop.asked.wait()
 
-    def _hear(self, notify: RustNotify, stop: threading.Event) -> None:
-        with contextlib.suppress(RuntimeError), notify:
-            while not stop.is_set():
-                changes = notify.watch(DEBOUNCE, STEP, 0, stop)
-                if not isinstance(changes, str):
-                    self._take(changes)
-        if not stop.is_set():
-            self.told = False  # it has failed
+    def _hear(self, folders: list[str], stop: _Stop) -> None:
+        """Take what watchfiles tells, until it is to stop, or cannot tell: at a limit, or when a folder has gone again."""
+        try:
+            changes = watch(
+                *folders,
+                watch_filter=None,
+                debounce=DEBOUNCE,
+                step=STEP,
+                rust_timeout=0,
+                stop_event=stop,
+                debug=False,
+                force_polling=False,
+                recursive=False,
+                ignore_permission_denied=False,
+            )
+            self.told = True
+            for found in changes:
+                self._take(found)
+        except (OSError, RuntimeError):
+            pass
+        finally:
+            self.told = False
+            stop.asked.set()
 
-    def _take(self, changes: Iterable[tuple[int, str]]) -> None:
+    def _take(self, changes: Iterable[tuple[Change, str]]) -> None:
         with self._lock:
             for kind, path in changes:
-                if kind == _MODIFIED:
+                if kind == Change.modified:
                     self._grown.add(path)
                 else:
                     self._names = True
@@ -117,6 +145,10 @@ class Watching:
             self._thread.join()
             self._thread = None
         self.told = False
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    return record.threadName != _NAME
 
 
 def _present(folders: Iterable[str]) -> Iterator[tuple[str, int]]:
