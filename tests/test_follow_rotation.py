@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -171,3 +172,21 @@ def test_a_new_file_in_a_reused_inode_is_read_whole(tmp_path: Path) -> None:
     with following(follow(log, position=position)) as reading:
         reading.wait_for(1)
     assert reading.lines == [f"another {number}"]
+
+
+@ALONE_OR_NOT
+@pytest.mark.parametrize("text", ["one\ntwo\n", "a line\n" * 1000], ids=["short", "long"])
+def test_a_file_that_was_put_back_from_a_backup_meanwhile_is_gone_on_with(tmp_path: Path, where: str, text: str) -> None:
+    log = tmp_path / "app.log"
+    log.write_text(text)
+    position = read_and_stop(tmp_path / where, count=text.count("\n"))
+    shutil.copy(log, tmp_path / ".backup")
+    (tmp_path / ".backup").rename(log)
+    append(log, "more\n")
+    with following(follow(tmp_path / where, position=position)) as reading:
+        reading.wait_for(1)
+        assert nothing_comes(reading)
+        append(log, "last\n")
+        reading.wait_for(2)
+    assert reading.lines == ["more", "last"]
+    assert not reading.source.notices

@@ -358,7 +358,8 @@ class Catalogue:
 
         They may have been copied and emptied unseen: then what is in their files is younger than the copies.
         """
-        unsure = [each for each in lineage.queue if each.left is not None and not (each.vetted or each.at or each.packed)]
+        left = (each for each in lineage.queue if each in self._register and each.left is not None)
+        unsure = [each for each in left if not (each.vetted or each.at or each.packed)]
         for generation in unsure:
             lineage.queue.remove(generation)
             if generation.descriptor is not None:

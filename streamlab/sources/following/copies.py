@@ -136,9 +136,11 @@ class Copies:
         known = self._register.of(key_of(status))
         if known is not None and (known.checked or known.at) and self._register.is_in(known, path, status):
             return False
-        base = os.path.basename(os.path.realpath(generation.name))
+        name, base = os.path.basename(path), os.path.basename(os.path.realpath(generation.name))
         sure = 2 * HEAD <= generation.at <= status.st_size
-        return (sure or is_rotated(os.path.basename(path), base)) and generation.is_in(descriptor)
+        # Since another process looked, the file may have been put back from a backup, or its disk has got another number.
+        put_back = generation.restored and name == os.path.basename(os.path.realpath(generation.path))
+        return (sure or put_back or is_rotated(name, base)) and generation.is_in(descriptor)
 
     def _adopt(self, generation: Generation, size: int, descriptor: int, path: str) -> None:
         """Take note that a copy, of so many bytes, is where the content of a generation is."""
