@@ -195,6 +195,24 @@ def test_what_is_in_a_rotated_file_comes_after_the_copies_that_were_made_before(
     source.close()
 
 
+def test_an_archive_that_is_removed_while_it_is_waited_for_holds_nothing_up(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    with following(follow(tmp_path, grace=0.5)) as reading:
+        reading.wait_for(1)
+        log.unlink()
+        (tmp_path / "app.log.1.gz").write_bytes(gzip.compress(b"two\n"))
+        until(lambda: any(path.endswith(".gz") for path in open_files()))
+        (tmp_path / "app.log.1.gz").unlink()
+        log.write_text("three\n")
+        until(lambda: "three" in reading.lines)
+    assert reading.lines in (["one", "three"], ["one", "two", "three"])
+
+
+def open_files() -> list[str]:
+    return [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+
+
 def copy_and_truncate(log: Path) -> None:
     shift(log)
     shutil.copy(log, f"{log}.1")

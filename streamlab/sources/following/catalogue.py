@@ -437,7 +437,8 @@ class Catalogue:
         for generation in lineage.queue:
             if generation.packed and not generation.vetted:
                 with suppress(OSError):
-                    status = self._found.get(generation.path) or os.stat(generation.path)
+                    opened = generation.descriptor  # it may have been removed since
+                    status = os.stat(generation.path) if opened is None else os.fstat(opened)
                     same = key_of(status) == generation.key
                     generation.vetted = same and self._copies.is_settled(generation, status, self._now)
 
