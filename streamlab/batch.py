@@ -242,7 +242,7 @@ class Batch:
                 line="" if index < 0 else self.lines[index],
                 traceback=traceback_text(error),
                 source=self.source,
-                offset=None if index < 0 or self.places is None else self.places.start(index),
+                place=None if index < 0 or self.places is None else self.places.start(index),
                 path=self.paths.text(dead.id),
             )
         )

@@ -20,7 +20,7 @@ from streamlab.state import Packed, packed, unpacked
 
 #: Of what is in the database; another one is refused.
 FORMAT = 1
-DATABASE = "checkpoint.db"
+DATABASE, LOCK = "checkpoint.db", "lock"
 #: Primary result codes (https://www.sqlite.org/rescode.html) of what may be over by and by.
 _FOR_NOW = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
 #: Extended codes of what a second attempt would only seem to mend: a disk that could not say that data has reached it.
@@ -77,6 +77,11 @@ class Checkpoint:
         self._database: sqlite3.Connection | None = None
         self._written: dict[str, Packed] = {}
 
+    @staticmethod
+    def writes(name: str) -> bool:
+        """Tell of a name in the folder whether it is of a file of the checkpoint."""
+        return name == LOCK or name.startswith(DATABASE)
+
     def begin(self) -> None:
         """Take it for a run, until it is closed.
 
@@ -85,7 +90,7 @@ class Checkpoint:
         """
         try:
             os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            lock = os.open(os.path.join(self.folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            lock = os.open(os.path.join(self.folder, LOCK), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise CheckpointError(f"the checkpoint {self.folder} cannot be made: {error.strerror}") from error
         try:

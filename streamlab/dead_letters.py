@@ -17,10 +17,8 @@ from typing import Literal
 from streamlab.appending import Appending
 from streamlab.errors import Outage, SinkError
 from streamlab.failures import KEPT_TEXT, Failure
-from streamlab.letter_files import PIECE, LetterFiles, count, leave_out, lines, pieces, rewrite
-from streamlab.letters import LETTER_COLUMNS as LETTER_COLUMNS
-from streamlab.letters import LetterFields, NoLetter, decoded, encoded, failure_of, number_of
-from streamlab.letters import letters_of as letters_of
+from streamlab.letter_files import LOCK, PIECE, SEGMENTS, LetterFiles, count, leave_out, lines, pieces, rewrite
+from streamlab.letters import LetterFields, NoLetter, decoded, encoded, failure_of, letters_of, number_of
 from streamlab.notices import Notice
 
 WhenFull = Literal["block", "drop_oldest", "stop"]
@@ -79,11 +77,16 @@ class DeadLetterQueue:
         path = os.path.expanduser(os.fspath(folder))
         inner = os.path.join(path, "dead_letters")
         path = inner if os.path.isdir(inner) else path
-        if not os.path.exists(os.path.join(path, "lock")):
+        if not os.path.exists(os.path.join(path, LOCK)):
             raise SinkError(f"there is no dead letter queue in {path}: give its folder, or that of a checkpoint")
         return cls(path)
 
     # For the run that writes
+
+    @staticmethod
+    def writes(name: str) -> bool:
+        """Tell of a name in the folder whether it is of a file of the queue."""
+        return name == LOCK or name.startswith(SEGMENTS)
 
     def begin(self, lineage: str = "", version: str = "") -> None:
         """Begin after what is there.
@@ -198,6 +201,17 @@ class DeadLetterQueue:
                     return
                 raise SinkError(f"the dead letter queue {self.name} cannot be made to last: {error}") from error
 
+    def settle(self, count: int) -> None:
+        """Take note that the first so many letters of this lineage are there to stay, as a checkpoint says so.
+
+        Raises:
+            Outage: the disk is full, or the like.
+        """
+        try:
+            self._files.settle(self._lineage, count)
+        except OSError as error:
+            raise Outage(f"the dead letter queue {self.name} cannot be written: {error.strerror}") from error
+
     def close(self) -> None:
         """Let others write to it; more than once is fine."""
         active, self._active = self._active, None
@@ -282,23 +296,48 @@ class DeadLetterQueue:
                 break
         return found[::-1]
 
+    def settled(self, letter: LetterFields) -> bool:
+        """Tell of a letter whether it is there to stay, for who holds the queue.
+
+        What a run had not saved when it was killed is taken back, and written again, when it is gone on with.
+        """
+        lineage, number = number_of(letter)
+        return lineage != self._files.settled[0] or number < self._files.settled[1]
+
     def purge(self) -> int:
-        """Remove the letters, and return how many; while a run writes to it, those that it is just writing stay."""
+        """Remove the letters, and return how many.
+
+        Those stay that a run is just writing, and those that one which was killed will write again.
+        """
         if not os.path.isdir(self.name):
             return 0
-        files = LetterFiles(self.name)
-        alone = files.lock()
+        apart = DeadLetterQueue(self.name)  # a run may have this one
+        alone = apart._files.lock()
         try:
-            segments = [path for _, path in files]
-            purged = 0
-            if alone:
-                shutil.rmtree(os.path.join(self.name, "replay"), ignore_errors=True)  # one that was interrupted
-            for path in segments if alone else segments[:-1]:
-                purged += count(path)
-                os.unlink(path)
-            return purged
+            segments = [path for _, path in apart._files]
+            if not alone:
+                return sum(map(_removed, segments[:-1]))
+            shutil.rmtree(os.path.join(self.name, "replay"), ignore_errors=True)  # one that was interrupted
+            return sum(map(apart._purged, segments))
         finally:
-            files.unlock()
+            apart._files.unlock()
+
+    def _purged(self, path: str) -> int:
+        """Remove the letters of a segment that are settled, and lines that are none; return how many."""
+
+        def stays(line: bytes) -> bool:
+            try:
+                return not self.settled(decoded(line))
+            except NoLetter:
+                return False
+
+        left = [line for line in lines(path) if stays(line)]
+        if not left:
+            return _removed(path)
+        purged = count(path) - len(left)
+        self._files.begin_changing()
+        rewrite(path, left)
+        return purged
 
     # For a replay, which writes to it, see `begin`
 
@@ -330,6 +369,13 @@ class DeadLetterQueue:
         except OSError as error:
             raise SinkError(f"the dead letter queue {self.name} cannot be written: {error.strerror}") from error
         self.sync()
+
+
+def _removed(path: str) -> int:
+    """Remove a segment; return how many lines it had."""
+    removed = count(path)
+    os.unlink(path)
+    return removed
 
 
 def _changed(segment: Iterable[bytes], change: Change) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.batch import Batch, Chunk, Clocked, Rows
-from streamlab.errors import PipelineError
+from streamlab.errors import CheckpointError, PipelineError
 from streamlab.failures import Failure
 from streamlab.host import Host
 from streamlab.paths import Fate, Paths
@@ -73,6 +73,8 @@ class Engine:
     def _step(self, name: str, kept: Mapping[str, Any] | None) -> Step:
         try:
             return Step(self.pipeline.processors[name], self._host, self.pipeline.limits, kept)
+        except CheckpointError as error:  # it does not take back what it kept
+            raise CheckpointError(f"pipeline {self.pipeline.name!r}, processor {name!r}: {error}") from error.__cause__
         except (Exception, SystemExit) as error:  # the class's own code
             raise PipelineError(
                 f"pipeline {self.pipeline.name!r}, processor {name!r}: its class cannot be instantiated without"
@@ -159,7 +161,7 @@ class Engine:
         for failure in batch.failures:
             failure.source = chunk.source
             if failure.line_no is not None:
-                failure.offset = None if chunk.places is None else chunk.places.start(failure.line_no)
+                failure.place = None if chunk.places is None else chunk.places.start(failure.line_no)
                 failure.line_no += first
         if len(self._paths) > MAX_PATHS and not self._early:
             self._begin_tree()

@@ -14,13 +14,17 @@ ERROR_COLUMNS = ("line_no", "time", "processor", "kind", "error", "message", "li
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter that is replayed.
+    """A dead letter that is replayed: where its line is.
 
     Attributes:
-        fields: what it says, see `streamlab.dead_letters.LETTER_COLUMNS`.
+        fields: what it says, see `streamlab.letters.LetterFields`.
     """
 
     fields: Mapping[str, Any]
+
+
+#: Where a line is in its source: a number of bytes, the number of an item, the name of a message; in dead letters: a letter.
+Place = int | str | Letter
 
 
 @dataclass(slots=True)
@@ -38,8 +42,7 @@ class Failure:
         attempts: how often the processor tried.
         traceback: the user's part of it, as text; empty when no code of theirs was involved.
         source: where the line came from.
-        offset: where in the source: bytes, the number of an item, the name of a message; ``None`` when that is not known.
-            Of a line that is replayed it is the `Letter` of it.
+        place: where in the source; ``None`` when that is not known.
         path: the processors it had visited, ``start > warn``.
         dead: whether it became a dead letter (not skipped, nor handled by another processor).
         number: of a dead letter, how many came before it in the run, and in those that it goes on with.
@@ -55,7 +58,7 @@ class Failure:
     attempts: int = 1
     traceback: str = ""
     source: str = ""
-    offset: int | str | Letter | None = None
+    place: Place | None = None
     path: str = ""
     dead: bool = True
     number: int = -1

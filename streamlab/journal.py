@@ -23,6 +23,7 @@ class Journal:
         received: lines booked so far, which is the number of the next one.
         notices: what happened beside the lines.
         flushed: whether processors have given what was left, and no line came since.
+        ended: whether the run has come to its end, and writes nothing more.
         resumed: lines that were booked by the runs that this one goes on with.
         earlier: seconds that these took.
         lineage: tells the run, and those that it goes on with, from all others.
@@ -38,6 +39,7 @@ class Journal:
     received: int = 0
     notices: Notices = field(default_factory=Notices)
     flushed: bool = False
+    ended: bool = False
     resumed: int = 0
     earlier: float = 0.0
     lineage: str = ""
@@ -94,6 +96,7 @@ class Journal:
         return {
             "received": self.received,
             "flushed": self.flushed,
+            "ended": self.ended,
             "ledger": settled.saved(),
             "failures": [self.failures.total, self.failures.dead],
             "lost": [self.notices.lost_lines, self.notices.lost_bytes],

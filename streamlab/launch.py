@@ -235,7 +235,8 @@ def _own(checkpoint: Checkpoint | None, sink: Sink, letters: DeadLetterQueue | N
     files: list[str | int] = []
     if isinstance(sink, FileSink | StreamSink):
         files.append(1 if sink.name == "stdout" else sink.name)
-    folders = [given for given in (checkpoint and checkpoint.folder, letters and letters.name) if given]
+    folders = [] if checkpoint is None else [(checkpoint.folder, checkpoint.writes)]
+    folders += [] if letters is None else [(letters.name, letters.writes)]
     return Own(files, folders)
 
 
@@ -306,5 +307,7 @@ def _go_on(
         letters.resume(saved["letters"], saved["books"]["failures"][1], journal.lineage, journal.version)
         journal.failures.letters.extend(letters.recent(journal.lineage, DEAD_LETTERS))
     journal.restore(saved["books"], checkpoint.history(), saved["uptime"])
+    if isinstance(sink, FileSink) and saved["books"]["ended"]:
+        sink.check_end(saved["sink"])
     if isinstance(sink, Durable):
         sink.resume(saved["sink"])

@@ -12,13 +12,18 @@ import fcntl
 import mmap
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 
 from streamlab.appending import Appending, sync_folder
 
 #: Bytes that are written at a time.
 PIECE = 1 << 20
-_SEGMENT = re.compile(r"letters-([0-9]{8,})\.jsonl")
+#: What there is in the folder: a lock, and files whose names begin so.
+LOCK, SEGMENTS = "lock", "letters-"
+#: Bytes of what is noted in the lock's file.
+NOTE = 100
+_SEGMENT = re.compile(SEGMENTS + r"([0-9]{8,})\.jsonl")
 
 
 class LetterFiles:
@@ -28,14 +33,18 @@ class LetterFiles:
         folder: where they are.
 
     Attributes:
-        last: number of the last one that there ever was; known to who holds the lock, as is ``changed``.
+        last: number of the last one that there ever was; known to who holds the lock, as is what follows.
         changed: number of the last one that there was when they were changed.
+        settled: a lineage, and how many letters of it are there to stay: later ones are taken back and written again when
+            the run is gone on with; ``("", 0)`` where no run has said so.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.last = self.changed = 0
+        self.settled = "", 0
         self._lock: int | None = None
+        self._noting = threading.Lock()
 
     # The lock
 
@@ -45,16 +54,17 @@ class LetterFiles:
         Raises:
             OSError: it cannot be made.
         """
-        descriptor = os.open(os.path.join(self.folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(os.path.join(self.folder, LOCK), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
             return False
-        noted = [*map(int, re.findall(rb"[0-9]+", os.pread(descriptor, 100, 0))), 0, 0]
+        noted = os.pread(descriptor, NOTE, 0).decode("ascii", "replace").split()
+        last, changed, lineage, count = noted if len(noted) == 4 else ("0", "0", "", "0")
         self._lock = descriptor
-        self.last = max(noted[0], *(number for number, _ in self), 0)
-        self.changed = noted[1]
+        self.last = max(int(last), *(number for number, _ in self), 0)
+        self.changed, self.settled = int(changed), ("" if lineage == "-" else lineage, int(count))
         return True
 
     def unlock(self) -> None:
@@ -63,9 +73,24 @@ class LetterFiles:
         if descriptor is not None:
             os.close(descriptor)
 
+    def settle(self, lineage: str, count: int) -> None:
+        """Write down what is ``settled``; this may be lost, but for the first of a lineage.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        first = lineage != self.settled[0]
+        self.settled = lineage, count
+        self._note()
+        if first and self._lock is not None:
+            os.fsync(self._lock)
+
     def _note(self) -> None:
-        assert self._lock is not None
-        os.pwrite(self._lock, f"{self.last:08}\n{self.changed:08}\n".encode(), 0)
+        with self._noting:
+            if self._lock is not None:
+                lineage, count = self.settled
+                note = f"{self.last:08}\n{self.changed:08}\n{lineage or '-'}\n{count:018}\n"
+                os.pwrite(self._lock, note.encode().ljust(NOTE), 0)
 
     # The segments
 
@@ -92,7 +117,7 @@ class LetterFiles:
         self.last += 1
         try:
             self._note()
-            return Appending(os.path.join(self.folder, f"letters-{self.last:08}.jsonl"))
+            return Appending(os.path.join(self.folder, f"{SEGMENTS}{self.last:08}.jsonl"))
         except BaseException:
             self.last -= 1
             raise

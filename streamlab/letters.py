@@ -80,8 +80,8 @@ def letters_of(failures: Iterable[Failure], lineage: str, version: str) -> Itera
     again: Counter[str] = Counter()  # branches of each letter that was replayed that have failed again
     for failure in failures:
         letter = _letter(failure, f"{lineage}-{failure.number}", version)
-        if isinstance(failure.offset, Letter):
-            earlier = failure.offset.fields
+        if isinstance(failure.place, Letter):
+            earlier = failure.place.fields
             letter["source"], letter["offset"], letter["line_no"] = (earlier[n] for n in ("source", "offset", "line_no"))
             letter["first_failed_at"] = earlier["first_failed_at"]
             letter["attempts"] += earlier["attempts"]
@@ -102,7 +102,7 @@ def _letter(failure: Failure, event_id: str, version: str) -> LetterFields:
     return {
         "event_id": event_id,
         "source": _text(failure.source),
-        "offset": None if isinstance(failure.offset, Letter) else failure.offset,
+        "offset": None if isinstance(failure.place, Letter) else failure.place,
         "line_no": failure.line_no,
         "line": line,
         "line_b64": packed,
@@ -130,7 +130,7 @@ def failure_of(letter: Mapping[str, Any]) -> Failure:
         line=line_of(letter),
         attempts=letter["attempts"],
         source=letter["source"],
-        offset=letter["offset"],
+        place=letter["offset"],
         path=letter["path"],
         number=number_of(letter)[1],
     )

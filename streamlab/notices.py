@@ -13,9 +13,12 @@ NOTICE_COLUMNS = ("time", "kind", "where", "message", "lost_lines", "lost_bytes"
 NOTICE_KINDS = (
     "truncated",  # a file was cut off while it was followed, or since it was last read
     "vanished",  # a file was removed before all of it was read
+    "replaced",  # a file holds something else than what was read of it before
+    "continued",  # a last line without its end has got more: it comes once more, whole
     "dropped",  # a bounded buffer was full, and lines were not taken
     "disconnected",  # a source or sink cannot be reached for now
     "reconnected",  # it can again
+    "taken back",  # output that came after the last checkpoint, which is made anew
     "waiting",  # output cannot be written for now
     "hanging",  # a processor has been at a line for long
     "pickled",  # state is saved in a way that only its own folder is to be trusted with

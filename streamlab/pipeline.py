@@ -355,12 +355,13 @@ class Pipeline:
         output: Output = None,
         workers: int = 1,
         isolation: Literal["thread", "process"] = "thread",
+        redact: Redact | None = None,
     ) -> Run:
         """Run the lines of dead letters once more, through the whole pipeline, and return the finished run.
 
         What fails again is in its `Run.dead_letters`, as the letter that it was. Of a queue those letters that come through
-        are taken out; a replay that was interrupted is gone on with. Letters of what failed at the end of input, and of
-        lines that were too long, are left out: they have no whole line.
+        are taken out; a replay that was interrupted is gone on with. Letters without a whole line are left out, and told of
+        in `Run.notices`: of what failed at the end of input, of lines that were too long, and of what was no text.
 
         Args:
             letters: a table such as `Run.dead_letters`, or a part of it; or a queue, or its folder.
@@ -369,6 +370,7 @@ class Pipeline:
             output: as for `run`.
             workers: as for `run`.
             isolation: as for `run`.
+            redact: as for `run`.
 
         Raises:
             RunError: they are no dead letters.
@@ -383,7 +385,7 @@ class Pipeline:
         from streamlab.dead_letters import DeadLetterQueue
         from streamlab.launch import Options
 
-        options = Options(trace, trace_limit, output, workers, isolation)
+        options = Options(trace, trace_limit, output, workers, isolation, redact=redact)
         if isinstance(letters, (str, os.PathLike)):
             letters = DeadLetterQueue.at(letters)
         if isinstance(letters, DeadLetterQueue):

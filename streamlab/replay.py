@@ -85,6 +85,22 @@ def _whole(letters: Iterable[_Letter], name: str, notices: list[Notice]) -> Iter
         notices.append(Notice("truncated", name, message))
 
 
+def _settled(letters: Iterable[LetterFields], queue: DeadLetterQueue, notices: list[Notice]) -> Iterator[LetterFields]:
+    """Yield the letters that are there to stay; tell how many are not."""
+    others = 0
+    for letter in letters:
+        if queue.settled(letter):
+            yield letter
+        else:
+            others += 1
+    if others:
+        message = (
+            f"{others:,} dead letter{'' if others == 1 else 's'} of {queue.name} stay: the run that wrote them was killed"
+            " before it saved that, and writes them again when it is gone on with"
+        )
+        notices.append(Notice("unreadable", queue.name, message))
+
+
 def replay_queue(pipeline: Pipeline, queue: DeadLetterQueue, options: Options, choice: Choice = lambda letter: True) -> Run:
     """Run the letters of a queue; those that come through are taken out of it, those that fail again stay.
 
@@ -123,7 +139,7 @@ def _replay(pipeline: Pipeline, queue: DeadLetterQueue, chosen: Chosen, options:
     notices: list[Notice] = []
     if not chosen.complete:
         with chosen.transaction():
-            chosen.choose(_whole(filter(choice, queue.letters()), queue.name, notices))
+            chosen.choose(_whole(_settled(filter(choice, queue.letters()), queue, notices), queue.name, notices))
     notices += queue.notices
     queue.notices.clear()
     again = _Again(os.path.join(chosen.folder, "again"), max_bytes=2**62)

@@ -182,7 +182,7 @@ class OnDisk(Checkpoint):
     """A checkpoint that is not written any more once the power is off; that its own transaction lasts is SQLite's part."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
-        super().__init__(folder, interval=0.0)
+        super().__init__(folder, interval=1e-9)
         self._disk = disk
 
     def save(self, moment: Moment) -> None:

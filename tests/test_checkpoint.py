@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -315,12 +316,27 @@ def test_an_output_that_is_there_is_never_wiped(tmp_path: Path) -> None:
         assert (tmp_path / "out").read_text() == spoilt
 
 
-def test_what_was_written_after_the_last_moment_is_cut_off(tmp_path: Path) -> None:
+def test_what_a_killed_run_had_not_saved_is_taken_back_and_that_is_said(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path / "out")
+    sink.write(["one"], np.array([0]))
+    mark = sink.mark()
+    sink.write(["two"], np.array([1]))
+    sink.close()
+    sink = FileSink(tmp_path / "out")
+    sink.resume(mark)
+    sink.close()
+    assert (tmp_path / "out").read_text() == "one\n"
+    [notice] = sink.notices
+    assert notice.kind == "taken back" and "4 bytes that came after the last checkpoint" in notice.message
+
+
+def test_what_somebody_else_wrote_after_a_run_is_not_cut_off(tmp_path: Path) -> None:
     sums().run(["1"], output=tmp_path / "out", checkpoint=tmp_path / "state")
     with (tmp_path / "out").open("a") as file:
-        file.write("torn li")
-    sums().run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
-    assert (tmp_path / "out").read_text() == "1 1\ntotal 1\n2 3\ntotal 3\n"
+        file.write("not yours\n")
+    with pytest.raises(SinkError, match=r"out has 10 bytes after what was written to it, from somebody else: move them"):
+        sums().run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
+    assert (tmp_path / "out").read_text() == "1 1\ntotal 1\nnot yours\n"
 
 
 class Odd:

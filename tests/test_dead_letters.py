@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab import Pipeline
-from streamlab.dead_letters import LETTER_COLUMNS, DeadLetterQueue
+from streamlab.dead_letters import DeadLetterQueue
 from streamlab.errors import RunError, SinkError
 from streamlab.failures import Failure
-from streamlab.letters import LetterFields
+from streamlab.letters import LETTER_COLUMNS, LetterFields
 from streamlab.run import Run
 from streamlab.texts import as_bytes
 from tests.waiting import until

@@ -70,12 +70,20 @@ def test_what_is_nothing_but_the_output_is_refused(tmp_path: Path, follow: bool)
 
 
 @pytest.mark.parametrize("follow", [False, True])
-def test_the_folder_of_a_checkpoint_is_refused(tmp_path: Path, follow: bool) -> None:
-    (tmp_path / "app.log").write_text("one\n")
+def test_of_the_folder_of_a_checkpoint_what_is_not_its_own_is_read(tmp_path: Path, follow: bool) -> None:
+    (tmp_path / "app.log").write_text("one\nbad\n")
+    for source in (tmp_path, tmp_path / "app.log"):
+        output = tmp_path / f"{source.name}.out"
+        options = {"checkpoint": tmp_path, "follow": follow}
+        live = copy().start(source, output=output, **options)
+        until(lambda live=live: live.ledger["received"] == 2)
+        live.stop()
+        live.wait(30)
+        assert output.read_text() == "one\n"
+        (tmp_path / "checkpoint.db").unlink()
+        output.unlink()
     with pytest.raises(SourceError, match="is what this run itself writes"):
-        copy().run(tmp_path, output=tmp_path / "out", checkpoint=tmp_path, follow=follow)
-    with pytest.raises(SourceError, match="is what this run itself writes"):
-        copy().run(tmp_path / "app.log", output=tmp_path / "out", checkpoint=tmp_path, follow=follow)
+        copy().run(tmp_path / "checkpoint.db", output=tmp_path / "out", checkpoint=tmp_path, follow=follow)
 
 
 def test_standard_output_in_the_folder_that_is_followed(tmp_path: Path) -> None:

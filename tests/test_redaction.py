@@ -99,3 +99,13 @@ def test_texts_with_odd_characters_are_covered() -> None:
         "",
         "\0***",
     ]
+
+
+@pytest.mark.parametrize("queue", [True, False])
+def test_what_comes_of_a_replay_is_covered_too(tmp_path: Path, queue: bool) -> None:
+    run = leaky().run(LINES, dead_letters=tmp_path)
+    assert SECRET in everything(run)
+    again = leaky().replay(tmp_path if queue else run.dead_letters, trace="hops", redact="email")
+    assert again.ledger["dead_lettered"] == 3 and SECRET not in everything(again)
+    if queue:
+        assert all(SECRET not in path.read_text() for path in tmp_path.glob("*.jsonl"))

@@ -293,10 +293,11 @@ def test_what_held_the_interpreter_is_told_when_it_lets_go() -> None:
     def holds(line: str) -> str:
         if line == "hang":
             library.usleep(3_000_000)
+            time.sleep(0.5)  # lets go: until here, nobody could look
         return line
 
     library = ctypes.PyDLL(None)  # which keeps the interpreter's lock while it is in C, as a regular expression does
     with watched(Pipeline("p").add("holds", holds), LINES, lambda: None) as it:
         message = it.told[0].message
-        assert re.search("processor 'holds', line 102: has been running for .* at " + line_of(holds, 2), message)
+        assert re.search("processor 'holds', line 102: has been running for .* at " + line_of(holds, 3), message)
         assert message.endswith('it let nothing else in this program run, which isolation="process" would')

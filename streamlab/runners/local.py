@@ -242,6 +242,7 @@ class LocalRunner:
         self._outlet.settle()
         self._uptime = self.uptime()  # the one that is saved is the one that it has at the end
         self._tick(last=True)
+        self._journal.ended = True
         self._save()
         self._saver.settle()
 

@@ -139,21 +139,23 @@ class Saver:
             rows = dict(enumerate(history.since(self._ticks), max(self._ticks, oldest)))
             self._ticks = history.ticks
             moment = Moment(parts, rows, oldest)
-        return partial(self._last, moment, position)
+        return partial(self._last, moment, position, self._journal.failures.dead)
 
-    def _last(self, moment: Moment | None, position: Any) -> None:
+    def _last(self, moment: Moment | None, position: Any, dead: int) -> None:
         """Make a moment last: whoever is told that lines need not be kept must be able to rely on it."""
-        self._endurance.call(partial(self._written, moment))
+        self._endurance.call(partial(self._written, moment, dead))
         if isinstance(self._source, Acknowledging):
             self._source.acknowledge(position)
 
-    def _written(self, moment: Moment | None) -> None:
+    def _written(self, moment: Moment | None, dead: int) -> None:
         if isinstance(self._sink, Durable):
             self._sink.sync()
         if self._letters is not None:
             self._letters.sync()
         if self._checkpoint is not None and moment is not None:
             self._checkpoint.save(moment)
+            if self._letters is not None:
+                self._letters.settle(dead)
 
     def _states(self) -> dict[str, Packed]:
         return {f"state/{name}": self._state(name, kept) for name, kept in self._engine.kept().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from streamlab.appending import Appending
 from streamlab.errors import Outage, SinkError
 from streamlab.identity import digest
+from streamlab.notices import Notice
 from streamlab.sinks.text import encoded
 
 #: Bytes at the end by which a file is known again.
@@ -29,6 +31,9 @@ class FileSink:
         path: where to write.
         overwrite: replace a file that is there and not empty; otherwise that is refused.
 
+    Attributes:
+        notices: what a run that goes on has taken back.
+
     Raises:
         SinkError: its folder is not there, or it cannot be written.
     """
@@ -40,6 +45,7 @@ class FileSink:
         self._pack = PACKERS.get(os.path.splitext(self.name)[1].lower())
         self._packed: Any = None
         self._file = _open(self.name)
+        self.notices: deque[Notice] = deque()
 
     columns = True
     any_thread = True
@@ -68,20 +74,40 @@ class FileSink:
             raise SinkError(f"{self.name} is being written by another run: give each its own")
         self._begun = True
 
+    def check_end(self, mark: Any) -> None:
+        """See that a run which came to its end is the last that has written to the file.
+
+        Raises:
+            SinkError: there is something else, or more, in it than what that one wrote.
+        """
+        self._check(mark)
+        if (more := self._file.length - mark["length"]) > 0:
+            raise SinkError(
+                f"{self.name} has {more:,} bytes after what was written to it, from somebody else: move them to another"
+                " file, as a run that goes on cuts off what is not its own"
+            )
+
     def resume(self, mark: Any) -> None:
-        """Go on at a mark; what was written after it is cut off.
+        """Go on at a mark; what was written after it is cut off, and that is said.
 
         Raises:
             SinkError: the file is not the one that it was then, or another run writes to it.
         """
+        self._check(mark)
+        self._own()
+        if (more := self._file.length - mark["length"]) > 0:
+            message = f"{self.name}: {more:,} bytes that came after the last checkpoint were taken back, to be made anew"
+            self.notices.append(Notice("taken back", self.name, message))
+        self._cut(mark["length"])
+
+    def _check(self, mark: Any) -> None:
+        """See that the file begins with what had been written to it at a mark."""
         length = mark["length"]
         if self._file.length < length:
             raise SinkError(f"{self.name} is shorter than the {length:,} bytes that were written to it; {_RESTORE}")
         other = not length and self._file.length and self._file.inode() != mark["inode"]
         if mark["tail"] != self._tail(length) or other:
             raise SinkError(f"{self.name} does not have what was written to it; {_RESTORE}")
-        self._own()
-        self._cut(length)
 
     def mark(self) -> Any:
         """Return how much has been written, and by what to know the file again.

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from streamlab.errors import SourceError
 from streamlab.identity import Key, key_of
 
+#: Tells of a name in a folder whether it is of a file that is the run's own.
+Mine = Callable[[str], bool]
+
 
 class Own:
-    """Tells which files a run writes: those given, by whatever name they are found, and all that are in folders of its own.
+    """Tells which files a run writes: those given, by whatever name they are found, and those it has in folders.
 
     Args:
         files: paths, or descriptors, of files that may be there or not.
-        folders: folders that hold nothing else, such as that of a checkpoint.
+        folders: a folder, such as that of a checkpoint, and what tells of a name there whether it is one of its files.
 
     >>> import tempfile, pathlib
     >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -25,7 +28,7 @@ class Own:
     [True, False]
     """
 
-    def __init__(self, files: Sequence[str | int] = (), folders: Sequence[str] = ()) -> None:
+    def __init__(self, files: Sequence[str | int] = (), folders: Sequence[tuple[str, Mine]] = ()) -> None:
         self._files = files
         self._folders = folders
         self.look()
@@ -33,8 +36,8 @@ class Own:
     def look(self) -> None:
         """Look what there is of it by now."""
         self._keys = set(_keys(self._files))
-        self._homes = set(_keys(self._folders))
-        self._is_home: dict[str, bool] = {}
+        self._homes = [(key, mine) for folder, mine in self._folders for key in _keys([folder])]
+        self._mine: dict[str, list[Mine]] = {}
 
     def has(self, path: str, status: os.stat_result) -> bool:
         """Tell whether a file that is at a path was the run's own when it last looked."""
@@ -42,10 +45,11 @@ class Own:
             return True
         if not self._homes:
             return False
-        folder = os.path.dirname(path)
-        if folder not in self._is_home:
-            self._is_home[folder] = any(key in self._homes for key in _keys([folder or os.curdir]))
-        return self._is_home[folder]
+        folder, name = os.path.split(path)
+        if folder not in self._mine:
+            keys = set(_keys([folder or os.curdir]))
+            self._mine[folder] = [mine for key, mine in self._homes if key in keys]
+        return any(mine(name) for mine in self._mine[folder])
 
     def refuse(self, path: str) -> None:
         """Refuse a path that was given to be read, and leads to what the run writes.
@@ -55,7 +59,7 @@ class Own:
         """
         with suppress(OSError):
             status = os.stat(path)
-            if key_of(status) in self._homes or self.has(path, status):
+            if self.has(path, status):
                 raise SourceError(
                     f"{path} is what this run itself writes (its output, dead letters or checkpoint), and cannot be read by"
                     " it as well: write somewhere else"
