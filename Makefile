@@ -12,7 +12,7 @@ run: $(READY)  ## run the demo, with its dashboard
 	$(BIN)/python -m streamlab --trace
 
 test: $(READY) browser servers  ## run the tests and the examples in the docstrings
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)  ## style, types, layers, notebooks without outputs
 	$(BIN)/ruff format --check .
@@ -48,7 +48,7 @@ lowest:  ## the tests with the oldest versions that pyproject.toml admits
 	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/python -m uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]'
-	.venv-lowest/bin/python -m pytest
+	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

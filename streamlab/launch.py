@@ -47,7 +47,7 @@ Output = str | Path | Sink | Callable[[Any], object] | None
 Folder = str | os.PathLike[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How to run a pipeline; see `Pipeline.run`.
 
@@ -125,7 +125,17 @@ def run(
     from streamlab.demo import LINES, demo
 
     options = Options(
-        trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage, redact, watchdog
+        trace=trace,
+        trace_limit=trace_limit,
+        output=output,
+        workers=workers,
+        isolation=isolation,
+        follow=follow,
+        checkpoint=checkpoint,
+        dead_letters=dead_letters,
+        on_outage=on_outage,
+        redact=redact,
+        watchdog=watchdog,
     )
     return execute(demo if pipeline is None else pipeline, LINES if source is None else source, options)
 

@@ -315,7 +315,17 @@ class Pipeline:
         from streamlab.launch import Options, execute
 
         options = Options(
-            trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage, redact, watchdog
+            trace=trace,
+            trace_limit=trace_limit,
+            output=output,
+            workers=workers,
+            isolation=isolation,
+            follow=follow,
+            checkpoint=checkpoint,
+            dead_letters=dead_letters,
+            on_outage=on_outage,
+            redact=redact,
+            watchdog=watchdog,
         )
         return execute(self, source, options)
 
@@ -342,7 +352,17 @@ class Pipeline:
         from streamlab.launch import Options, launch
 
         options = Options(
-            trace, trace_limit, output, workers, isolation, follow, checkpoint, dead_letters, on_outage, redact, watchdog
+            trace=trace,
+            trace_limit=trace_limit,
+            output=output,
+            workers=workers,
+            isolation=isolation,
+            follow=follow,
+            checkpoint=checkpoint,
+            dead_letters=dead_letters,
+            on_outage=on_outage,
+            redact=redact,
+            watchdog=watchdog,
         )
         return launch(self, source, options)
 
@@ -355,6 +375,7 @@ class Pipeline:
         output: Output = None,
         workers: int = 1,
         isolation: Literal["thread", "process"] = "thread",
+        on_outage: OnOutage = "fail",
         redact: Redact | None = None,
     ) -> Run:
         """Run the lines of dead letters once more, through the whole pipeline, and return the finished run.
@@ -370,6 +391,7 @@ class Pipeline:
             output: as for `run`.
             workers: as for `run`.
             isolation: as for `run`.
+            on_outage: as for `run`.
             redact: as for `run`.
 
         Raises:
@@ -385,7 +407,15 @@ class Pipeline:
         from streamlab.dead_letters import DeadLetterQueue
         from streamlab.launch import Options
 
-        options = Options(trace, trace_limit, output, workers, isolation, redact=redact)
+        options = Options(
+            trace=trace,
+            trace_limit=trace_limit,
+            output=output,
+            workers=workers,
+            isolation=isolation,
+            on_outage=on_outage,
+            redact=redact,
+        )
         if isinstance(letters, (str, os.PathLike)):
             letters = DeadLetterQueue.at(letters)
         if isinstance(letters, DeadLetterQueue):
