@@ -129,14 +129,14 @@ def busy() -> Iterator[Busy]:
 
 @pytest.fixture
 def quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamlab.runners.local.TICK_SECONDS", 0.03)
+    monkeypatch.setattr("streamlab.runners.bookkeeper.TICK_SECONDS", 0.03)
 
 
 @pytest.fixture(scope="module")
 def run() -> Run:
     """An ended run with a history."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streamlab.runners.local.TICK_SECONDS", 0.0)
+        patch.setattr("streamlab.runners.bookkeeper.TICK_SECONDS", 0.0)
         patch.setattr("streamlab.runners.local.PATIENCE", 0.001)
         made = graph().run([str(n) for n in range(2_000)])
     assert made.moments()[0] > 3
@@ -243,7 +243,7 @@ def test_after_the_end_there_is_no_news_but_signs_of_life(run: Run, monkeypatch:
 
 
 def test_a_run_that_waits_for_lines_is_news_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamlab.runners.local.TICK_SECONDS", 1000.0)
+    monkeypatch.setattr("streamlab.runners.bookkeeper.TICK_SECONDS", 1000.0)
     leave = threading.Event()
 
     def lines() -> Iterator[str]:

@@ -127,7 +127,7 @@ def test_lines_that_are_kept_beyond_the_last_come_after_them() -> None:
 
 
 def test_the_history_is_given_from_a_tick_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamlab.runners.local.TICK_SECONDS", 0.0)
+    monkeypatch.setattr("streamlab.runners.bookkeeper.TICK_SECONDS", 0.0)
     run = streamlab.run([str(n) for n in range(5_000)])
     ticks, moments = run.moments()
     assert ticks == len(moments) > 2

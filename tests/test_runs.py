@@ -496,7 +496,7 @@ def test_dicts_become_columns() -> None:
 
 
 def test_history_has_a_row_a_second_and_processor(tap: Tap, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamlab.runners.local.TICK_SECONDS", 0.02)
+    monkeypatch.setattr("streamlab.runners.bookkeeper.TICK_SECONDS", 0.02)
     monkeypatch.setattr("streamlab.runners.local.POLL_SECONDS", 0.01)
     live = demo.start(tap)
     tap.let(10)

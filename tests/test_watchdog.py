@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import re
 import threading
 import time
@@ -290,13 +289,21 @@ def test_a_process(timeout: float | None) -> None:
 
 
 def test_what_held_the_interpreter_is_told_when_it_lets_go() -> None:
+    def backtrack(letters: int) -> float:
+        start = time.perf_counter()
+        re.match(r"(a+)+$", "a" * letters + "b")  # each letter doubles the time
+        return time.perf_counter() - start
+
     def holds(line: str) -> str:
         if line == "hang":
-            library.usleep(3_000_000)
+            backtrack(letters)
             time.sleep(0.5)  # lets go: until here, nobody could look
         return line
 
-    library = ctypes.PyDLL(None)  # which keeps the interpreter's lock while it is in C, as a regular expression does
+    letters = 18
+    while backtrack(letters) < SECONDS:
+        letters += 1
+    letters += 1
     with watched(Pipeline("p").add("holds", holds), LINES, lambda: None) as it:
         message = it.told[0].message
         assert re.search("processor 'holds', line 102: has been running for .* at " + line_of(holds, 3), message)

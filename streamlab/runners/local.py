@@ -18,6 +18,7 @@ from streamlab.errors import Outage, ProcessorFailed, RunError
 from streamlab.journal import Journal
 from streamlab.notices import Notice
 from streamlab.runners import ENDED, State
+from streamlab.runners.bookkeeper import Bookkeeper
 from streamlab.runners.endurance import Endurance, OnOutage
 from streamlab.runners.host import LocalHost
 from streamlab.runners.intake import Intake
@@ -26,7 +27,7 @@ from streamlab.runners.saver import Saver
 from streamlab.runners.watchdog import Watchdog
 from streamlab.segments import Stopped
 from streamlab.sinks import Sink
-from streamlab.sources import Listening, Resumable, Source, notices_of
+from streamlab.sources import Listening, Resumable, Source
 
 #: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
 PATIENCE = 0.1
@@ -35,8 +36,8 @@ PATIENCE = 0.1
 SIGNAL_SECONDS = 0.2
 #: Seconds that whoever starts a run waits for its first moment, to be told at once what is wrong.
 FIRST_SECONDS = 1.0
-#: Seconds between two rows of the history, and at most between two looks at a source that has nothing.
-TICK_SECONDS, POLL_SECONDS = 1.0, 0.25
+#: Seconds between two looks at a source that has nothing, at most.
+POLL_SECONDS = 0.25
 #: Seconds that lines which were taken from the source have to come to their end after a stop.
 DRAIN_SECONDS = 10.0
 
@@ -71,9 +72,10 @@ class LocalRunner:
         self._stopping = stopping
         self._endurance = Endurance(on_outage, stopping, self._wait_for)
         self._intake = Intake(engine, source, host)
+        self._books = Bookkeeper(journal, host, (source, sink, letters))
         self._outlet = Outlet(sink, host, self._endurance, self._book)
         waiting = Endurance(on_outage, stopping, self._checkpoint_waits)  # lines flow on meanwhile
-        self._saver = Saver(checkpoint, engine, source, sink, letters, journal, waiting, self._say)
+        self._saver = Saver(checkpoint, engine, source, sink, letters, journal, waiting, self._books.say)
         self._lock = threading.Lock()
         self._going = threading.Event()
         self._going.set()
@@ -83,8 +85,6 @@ class LocalRunner:
         self._watch_after = watchdog
         self._watchdog: Watchdog | None = None
         self._under_way: tuple[float, int | None] | None = None  # since when, and the batch's first line
-        self._began = self._ticked = host.clock()
-        self._uptime: float | None = None
         self._drain_until: float | None = None
         self._apart = True  # whether the source is read by a thread of the run
         self._pump: threading.Thread | None = None
@@ -169,8 +169,7 @@ class LocalRunner:
 
     def uptime(self) -> float:
         """Return the seconds since the beginning, to the end if it has come."""
-        now = self._host.clock() - self._began + self._journal.earlier
-        return now if self._uptime is None else self._uptime
+        return self._books.uptime()
 
     def progress(self) -> float | None:
         """Return the share of the source that has been read."""
@@ -179,10 +178,10 @@ class LocalRunner:
     @contextmanager
     def reading(self) -> Iterator[Journal]:
         """Give the journal, between two batches."""
-        with self._lock:
+        with self._books.reading() as journal:
             if self._done.is_set():  # the source's thread may have brought one more line
                 self._give_up()
-            yield self._journal
+            yield journal
 
     # The thread
 
@@ -232,7 +231,7 @@ class LocalRunner:
                 self._engine.pipeline.name,
                 threading.get_ident(),
                 lambda: self._under_way,
-                self._say,
+                self._books.say,
                 seconds=self._watch_after,
             )
         ended = self._until_ended()
@@ -240,8 +239,8 @@ class LocalRunner:
         if ended or not self._saver.lasts:  # else whoever goes on with this run still needs what processors keep
             self._flush()
         self._outlet.settle()
-        self._uptime = self.uptime()  # the one that is saved is the one that it has at the end
-        self._tick(last=True)
+        self._books.end()  # the uptime that is saved is the one that it has at the end
+        self._books.tick(last=True)
         self._journal.ended = True
         self._save()
         self._saver.settle()
@@ -275,7 +274,7 @@ class LocalRunner:
             else:
                 return not self._stopping.is_set()
             self._save_if_due()
-            self._tick()
+            self._books.tick()
 
     def _hold(self) -> None:
         """Wait while the run is paused."""
@@ -285,7 +284,7 @@ class LocalRunner:
         self._phase = "paused"
         while not self._going.wait(POLL_SECONDS) and not self._stopping.is_set():
             self._save_if_due()
-            self._tick()
+            self._books.tick()
         self._phase = "running"
 
     def _drained(self) -> bool:
@@ -325,8 +324,7 @@ class LocalRunner:
     def _one(self, chunk: Chunk, rows: Rows | None) -> None:
         """Work on one chunk, in several batches when it takes long."""
         start, lines, first = self._host.clock(), len(chunk.lines), self._handed_on()
-        with self._lock:
-            self._journal.begin(chunk)
+        self._books.begin(chunk)
         try:
             while True:
                 now = self._host.clock()
@@ -337,11 +335,10 @@ class LocalRunner:
                 if len(batch.lines) == len(chunk.lines):
                     break
                 self._save_if_due()
-                self._tick()
+                self._books.tick()
                 first, chunk, rows = self._handed_on(), chunk.split(len(batch.lines))[1], None
                 if self._stopping.is_set() and self._intake.reader is None:  # as if not read: they are still where they were
-                    with self._lock:
-                        self._journal.give_back(chunk)
+                    self._books.give_back(chunk)
                     break
                 self._in_time()
         except BaseException:
@@ -358,11 +355,7 @@ class LocalRunner:
 
     def _book(self, batch: Batch, refused: Refused) -> None:
         """Book a batch whose outputs the sink has taken, but for those that it refused."""
-        for position, error in sorted(refused, key=lambda refusal: -refusal[0]):
-            batch.refuse(position, error, self._host.now())
-        seconds = None if batch.taken is None else self._host.clock() - batch.taken
-        with self._lock:
-            dead = self._journal.book(batch, seconds)
+        dead = self._books.book(batch, refused)
         self._saver.changed()
         if dead and self._letters is not None:
             for piece in self._letters.packed(dead):
@@ -379,21 +372,17 @@ class LocalRunner:
     def _wait_for(self, what: str | None) -> None:
         """Tell what the run waits for, or that it goes on."""
         if what is not None and self.waiting is None:
-            self._say(Notice("waiting", self._sink.name, what))
+            self._books.say(Notice("waiting", self._sink.name, what))
         self.waiting = what
         if threading.current_thread() is self._worker:
-            self._tick()
+            self._books.tick()
 
     def _checkpoint_waits(self, what: str | None) -> None:
         if what is not None and not self._saving_waits:
-            self._say(Notice("waiting", "checkpoint", what))
+            self._books.say(Notice("waiting", "checkpoint", what))
         self._saving_waits = what is not None
         if self._phase == "starting":  # before anything is read; later, lines flow on meanwhile
             self.waiting = what
-
-    def _say(self, notice: Notice) -> None:
-        with self._lock:
-            self._journal.notices.extend([notice])
 
     def _save_if_due(self) -> None:
         """Save where the run is, if it is time."""
@@ -403,18 +392,6 @@ class LocalRunner:
 
     def _save(self) -> None:
         self._saver.save(self._host.clock, self.uptime())
-
-    def _tick(self, *, last: bool = False) -> None:
-        """Write the history's row once a second, and at the end."""
-        now = self._host.clock()
-        said = [notice for part in (self._source, self._sink, self._letters) for notice in notices_of(part)]
-        if said:
-            with self._lock:
-                self._journal.notices.extend(said)
-        if last or now - self._ticked >= TICK_SECONDS:
-            self._ticked = now
-            with self._lock:
-                self._journal.tick(self._host.now(), self.uptime())
 
     def _close(self) -> None:
         with contextlib.ExitStack() as stack:  # each is closed, whatever the others do
@@ -427,14 +404,12 @@ class LocalRunner:
 
     def _end(self, state: State) -> None:
         """Let go of everything, and be done, whatever happened."""
-        self._uptime = self.uptime()
+        self._books.end()
         self._under_way = None
         for step in (self._end_watch, self._end_reading, self._give_up, self._close, self._tick_if_failed):
             try:
                 step()
-            except (
-                BaseException
-            ) as error:  # the first failure is the one to tell of, and none keeps the next step from being done
+            except BaseException as error:  # the first is the one to tell of; the next step is done whatever happened
                 self.exception, state = self.exception or error, "failed"
         self._phase, self.waiting = state, None
         self._first.set()
@@ -451,7 +426,7 @@ class LocalRunner:
 
     def _tick_if_failed(self) -> None:
         if self.exception is not None:
-            self._tick(last=True)
+            self._books.tick(last=True)
 
 
 def _has_event_loop() -> bool:

@@ -21,7 +21,7 @@ from tests.soak import connectors, delivery, following, processing
 from tests.soak.rows import ROWS
 
 #: The modules whose rows there are, in their order.
-MODULES = (delivery, following, connectors, processing)
+MODULES = [module.__name__ for module in (delivery, following, connectors, processing)]
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--record", type=Path)
     args = parser.parse_args()
     lines, wrong = [], 0
-    for name, function in ROWS.items():
+    for name, function in sorted(ROWS.items(), key=lambda row: MODULES.index(row[1].__module__)):
         if args.only not in name:
             continue
         start = time.monotonic()

@@ -22,7 +22,7 @@ from tests.waiting import until
 EVERY = 1_000
 
 
-@row("Redis stream to a file and to a stream, 100 SIGKILLs each")
+@row("Redis stream to a file and to a stream, runs killed again and again")
 def redis_streams(share: float) -> str:
     from tests import test_redis
 
@@ -50,7 +50,7 @@ def redis_streams(share: float) -> str:
     return f"{len(lines):,} messages, {', '.join(said)}; 0 lost, 0 doubled, in order"
 
 
-@row("JetStream to a file, and a file to JetStream, 100 SIGKILLs each")
+@row("JetStream to a file, and a file to JetStream, runs killed again and again")
 def jetstream(share: float) -> str:
     from tests import test_nats
 
