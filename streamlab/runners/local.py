@@ -26,7 +26,7 @@ from streamlab.runners.outlet import Outlet, Refused
 from streamlab.runners.saver import Saver
 from streamlab.runners.watchdog import Watchdog
 from streamlab.segments import Stopped
-from streamlab.sinks import Sink
+from streamlab.sinks import Finishing, Sink
 from streamlab.sources import Listening, Resumable, Source
 
 #: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
@@ -75,7 +75,7 @@ class LocalRunner:
         self._books = Bookkeeper(journal, host, (source, sink, letters))
         self._outlet = Outlet(sink, host, self._endurance, self._book)
         waiting = Endurance(on_outage, stopping, self._checkpoint_waits)  # lines flow on meanwhile
-        self._saver = Saver(checkpoint, engine, source, sink, letters, journal, waiting, self._books.say)
+        self._saver = Saver(checkpoint, engine, source, sink, letters, journal, self._endurance, waiting, self._books.say)
         self._lock = threading.Lock()
         self._going = threading.Event()
         self._going.set()
@@ -239,6 +239,8 @@ class LocalRunner:
         if ended or not self._saver.lasts:  # else whoever goes on with this run still needs what processors keep
             self._flush()
         self._outlet.settle()
+        if isinstance(self._sink, Finishing):
+            self._endurance.call(self._sink.finish)
         self._books.end()  # the uptime that is saved is the one that it has at the end
         self._books.tick(last=True)
         self._journal.ended = True

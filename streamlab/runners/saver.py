@@ -39,7 +39,8 @@ class Saver:
         sink: how far it is written.
         letters: the dead letter queue, if there is one.
         journal: the books.
-        endurance: says what to do when the checkpoint, or what it rests on, cannot be written for now.
+        writing: says what to do when the sink, in the run's thread, cannot be written for now.
+        endurance: the same of the checkpoint, and of what it rests on, in the other thread.
         tell: takes a notice.
 
     Attributes:
@@ -54,6 +55,7 @@ class Saver:
         sink: Sink,
         letters: DeadLetterQueue | None,
         journal: Journal,
+        writing: Endurance,
         endurance: Endurance,
         tell: Callable[[Notice], None],
     ) -> None:
@@ -64,6 +66,7 @@ class Saver:
         self._sink = sink
         self._letters = letters
         self._journal = journal
+        self._writing = writing
         self._endurance = endurance
         self._tell = tell
         self._interval = INTERVAL if checkpoint is None else checkpoint.interval
@@ -128,7 +131,7 @@ class Saver:
     def _moment(self, uptime: float) -> Callable[[], None]:
         """Return what makes the moment last."""
         position = self._source.position() if isinstance(self._source, Resumable) else None
-        sink = self._sink.mark() if isinstance(self._sink, Durable) else None
+        sink = self._writing.call(self._sink.mark) if isinstance(self._sink, Durable) else None
         moment = None
         if self._checkpoint is not None:
             letters = None if self._letters is None else self._letters.mark()

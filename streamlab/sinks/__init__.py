@@ -50,6 +50,19 @@ class Sink(Protocol):
 
 
 @runtime_checkable
+class Finishing(Protocol):
+    """A sink that has something left to write when all outputs have come."""
+
+    def finish(self) -> None:
+        """Write it.
+
+        Raises:
+            Outage: it cannot for now; it is called again, if the run is to wait.
+        """
+        ...
+
+
+@runtime_checkable
 class Durable(Protocol):
     """What a sink has beside `Sink` if nothing in it is lost or doubled when a run goes on from a checkpoint."""
 

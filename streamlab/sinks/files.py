@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from streamlab.appending import Appending
 from streamlab.errors import Outage, SinkError
 from streamlab.identity import digest
 from streamlab.notices import Notice
+from streamlab.sinks.packing import PACKERS, Packing
 from streamlab.sinks.text import encoded
 
 #: Bytes at the end by which a file is known again.
@@ -24,8 +25,8 @@ _RESTORE = "put back the file as it was, or begin anew with another checkpoint a
 class FileSink:
     r"""Writes a line for each output, with its ``\n``: text as it is, a dict as compact JSON, other values by ``str``.
 
-    A plain file has all of a batch when `write` returns, and nothing of one that failed. A compressed one (``.gz``,
-    ``.bz2``, ``.xz``, ``.zst``, by its name) is complete when it is closed, and at each `mark`.
+    A file has all of a batch when `write` returns, and nothing of one that failed. A compressed one (``.gz``, ``.bz2``,
+    ``.xz``, ``.zst``, by its name) is complete when it is closed, and at each `mark`.
 
     Args:
         path: where to write.
@@ -43,7 +44,10 @@ class FileSink:
         self._overwrite = overwrite
         self._begun = False
         self._pack = PACKERS.get(os.path.splitext(self.name)[1].lower())
-        self._packed: Any = None
+        self._packing: Packing | None = None
+        self._waiting: bytes | memoryview | None = None  # a batch that the file has not taken yet
+        self._refused: list[tuple[int, BaseException]] = []  # of that batch
+        self._ending = b""  # of a compressed stream that is complete, and that the file has not taken yet
         self._file = _open(self.name)
         self.notices: deque[Notice] = deque()
 
@@ -113,9 +117,10 @@ class FileSink:
         """Return how much has been written, and by what to know the file again.
 
         Raises:
+            Outage: a compressed stream cannot be ended for now.
             SinkError: somebody else has written to it, or it is not there any more.
         """
-        self._finish()
+        self.finish()
         if not self._file.intact():
             raise SinkError(f"{self.name} has been written to, or cut, by somebody else while a run was writing it")
         length = self._file.length
@@ -136,27 +141,33 @@ class FileSink:
         """Write one batch; return what could not be made text.
 
         Raises:
-            Outage: the disk is full, or the like; a plain file has nothing of the batch.
-            SinkError: it has been closed; a compressed file cannot be written.
+            Outage: the disk is full, or the like; the file has nothing of the batch, which is to be written again.
+            SinkError: it has been closed.
         """
         if not self._begun:
             self.begin()
-        data, refused = encoded(values)
+        self._put_end()
+        if self._waiting is None:
+            data, self._refused = encoded(values)
+            self._waiting = self._packed(data)
+        self._put(self._waiting)
+        self._waiting = None
+        return self._refused
+
+    def _packed(self, data: bytes | memoryview) -> bytes | memoryview:
         if self._pack is None:
-            try:
-                self._file.write(data)
-            except OSError as error:
-                raise Outage(f"{self.name} cannot be written: {_reason(error)}") from error
-            except ValueError as error:
-                raise SinkError(f"{self.name} cannot be written: {_reason(error)}") from error
-            return refused
+            return data
+        if self._packing is None:
+            self._packing = Packing(self._pack)
+        return self._packing.packed(data)
+
+    def _put(self, data: bytes | memoryview) -> None:
         try:
-            if self._packed is None:
-                self._packed = self._pack(self._file)
-            self._packed.write(data)
-        except (OSError, ValueError) as error:
+            self._file.write(data)
+        except OSError as error:
+            raise Outage(f"{self.name} cannot be written: {_reason(error)}") from error
+        except ValueError as error:
             raise SinkError(f"{self.name} cannot be written: {_reason(error)}") from error
-        return refused
 
     def close(self) -> None:
         """Finish the file.
@@ -167,7 +178,7 @@ class FileSink:
         if self._file.closed:
             return
         try:
-            self._finish()
+            self.finish()
         finally:
             self._file.close()
 
@@ -177,15 +188,21 @@ class FileSink:
         except OSError as error:
             raise SinkError(f"{self.name} cannot be cut back to {length:,} bytes: {_reason(error)}") from error
 
-    def _finish(self) -> None:
-        """End a compressed stream; what comes later begins another one in the same file, as archives may."""
-        packed, self._packed = self._packed, None
-        if packed is None:
-            return
-        try:
-            packed.close()
-        except (OSError, ValueError) as error:
-            raise SinkError(f"{self.name} could not be finished: {_reason(error)}") from error
+    def finish(self) -> None:
+        """End a compressed stream; what comes later begins another one in the same file, as archives may.
+
+        Raises:
+            Outage: the disk is full, or the like.
+        """
+        packing, self._packing = self._packing, None
+        if packing is not None:
+            self._ending += packing.end()
+        self._put_end()
+
+    def _put_end(self) -> None:
+        if self._ending:
+            self._put(self._ending)
+            self._ending = b""
 
     def _tail(self, length: int) -> str:
         """Return a digest of the last bytes before a length."""
@@ -199,54 +216,6 @@ class FileSink:
         except OSError as error:
             raise SinkError(f"{self.name} cannot be looked at: {_reason(error)}") from error
         raise SinkError(f"{self.name} is another file than the one that the run began to write: it has been replaced")
-
-
-class _Kept:
-    """A file that stays open when a packer, which has no other way to end, closes it."""
-
-    closed = False  # pyarrow asks for it
-
-    def __init__(self, file: Appending) -> None:
-        self.write = file.write
-        self.flush = file.flush
-
-    def close(self) -> None:
-        """Do nothing: whoever opened the file closes it."""
-
-
-def _gzip(file: Any) -> Any:
-    import gzip
-
-    return gzip.GzipFile(fileobj=file, mode="wb")
-
-
-def _bzip2(file: Any) -> Any:
-    import bz2
-
-    return bz2.BZ2File(file, "wb")
-
-
-def _xz(file: Any) -> Any:
-    import lzma
-
-    return lzma.LZMAFile(file, "wb")
-
-
-def _zstandard(file: Appending) -> Any:
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise SinkError("writing .zst files needs pyarrow: pip install pyarrow") from error
-    return pyarrow.CompressedOutputStream(pyarrow.PythonFile(_Kept(file), mode="w"), "zstd")
-
-
-#: How to pack, by the end of the file name.
-PACKERS: dict[str, Callable[[Appending], Any]] = {
-    ".gz": _gzip,
-    ".bz2": _bzip2,
-    ".xz": _xz,
-    ".zst": _zstandard,
-}
 
 
 def _open(path: str) -> Appending:
