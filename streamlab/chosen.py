@@ -84,6 +84,7 @@ class Chosen:
 
     def failed_again(self, letters: Iterable[LetterFields]) -> None:
         """Take the letters that came of them; in a `transaction`."""
+        self._database.execute("delete from again")  # of a replay that was killed before it could be cleared away
         for letter in letters:
             number, _ = self._database.execute(_NUMBER, line_key(letter)).fetchone() or (None, None)
             self._database.execute("insert into again values (?, ?, ?)", (number, letter["event_id"], encoded(letter)))

@@ -228,8 +228,8 @@ class DeadLetterQueue:
         """Begin a new segment; the one before lasts from then on."""
         self.sync()
         if self._active is not None:
-            self._active.close()
-            self._active = None
+            active, self._active = self._active, None  # in this order, see `sync`
+            active.close()
         self._active = self._files.begin_next()
 
     def _make_room(self, needed: int) -> None:

@@ -64,7 +64,7 @@ def decoded(line: bytes) -> LetterFields:
     try:
         letter = _decoder.decode(line)
         base64.b64decode(letter["line_b64"] or "", validate=True)
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise NoLetter(str(error)) from error
     return letter
 
@@ -167,7 +167,7 @@ def _is_object(text: str) -> bool:
     """Tell whether a text is a JSON object; no part that one begins with is."""
     try:
         msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    except (ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return False
     return True
 

@@ -397,7 +397,7 @@ def test_a_torn_letter_is_none_yet(tmp_path: Path) -> None:
 FOREIGN = ["no JSON", '{"mine": 1}', "7", "[]", "", '{"event_id": "x-1"}', "[" * 10_000, "\udcff\udc80"]
 
 
-@pytest.mark.parametrize("foreign", FOREIGN)
+@pytest.mark.parametrize("foreign", FOREIGN, ids=range(len(FOREIGN)))
 def test_a_foreign_line_is_told_of_and_left_alone(tmp_path: Path, foreign: str) -> None:
     options: dict[str, Any] = {"output": tmp_path / "out", "checkpoint": tmp_path / "state"}
     fails().run(["a", "b", "c"], **options)

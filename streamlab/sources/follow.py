@@ -85,7 +85,7 @@ class FollowSource:
         given = [os.fspath(path) for path in paths]
         self.name = name or (given[0] if len(given) == 1 else f"{given[0]} and {len(given) - 1} more")
         self.notices: deque[Notice] = deque()
-        self._where = [os.path.expanduser(path) for path in given]
+        self._where = [os.path.abspath(os.path.expanduser(path)) for path in given]
         self._grace = grace
         self._register = Register(lambda: LineSplitter(max_line_bytes, columns=columns), self.notices, open_files)
         self._copies = Copies(self._register, grace)

@@ -56,6 +56,7 @@ class Text(Iterator[bytes]):
         if not self._packed:
             try:
                 self._seek(offset)
+                self.at = offset
             except OSError as error:
                 raise SourceError(f"{self._path} cannot be read: {error.strerror}") from error
             return
@@ -64,6 +65,7 @@ class Text(Iterator[bytes]):
         while at < offset and (block := next(self, b"")):
             self.before = (self.before + block[: offset - at][-TAIL:])[-TAIL:]
             self._rest, at = block[offset - at :], at + len(block)
+        self.at = min(at, offset)
 
     def holds(self, head: Mark, tail: Mark) -> bool:
         """Go to where a mark ends; tell whether the text begins with one mark, and has the other there.
@@ -72,8 +74,16 @@ class Text(Iterator[bytes]):
             SourceError: as `go_to`.
         """
         self.go_to(tail.offset)
+        ahead: list[bytes] = []
+        while len(self.head) < head.length and (block := next(self, b"")):
+            ahead.append(block)  # at most HEAD bytes, and one block
+        self._rest = b"".join(ahead) + self._rest
         before = self.before[-tail.length :] if tail.length else b""
-        return Mark.of(self.head[: head.length], head.length) == head and Mark.of(before, tail.offset) == tail
+        return (
+            self.at == tail.offset
+            and Mark.of(self.head[: head.length], head.length) == head
+            and Mark.of(before, tail.offset) == tail
+        )
 
     def peek(self) -> bytes:
         """Return the next block, and give it again; nothing at the end."""

@@ -211,7 +211,8 @@ class Register:
             return None
         if _is_at(generation.path, generation.key):
             return generation.path
-        paths = self.folders.look(os.path.dirname(generation.path)).paths(generation.key[1])
+        folders = dict.fromkeys((os.path.dirname(generation.path), generation.folder))
+        paths = [path for folder in folders for path in self.folders.look(folder).paths(generation.key[1])]
         return next((path for path in paths if _is_at(path, generation.key)), None)
 
     def is_in(self, generation: Generation, path: str, status: os.stat_result) -> bool:
