@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -342,41 +344,87 @@ def test_a_line_that_fails_in_several_branches_is_several_letters(tmp_path: Path
         assert {letter["attempts"] for letter in letters} == {attempts}
 
 
-REPLAY = """
-import sys, time
+KILLED = """
+import os, shutil, sys
+from pathlib import Path
 from streamlab import Pipeline
-def slow(line):
-    time.sleep(0.001)
-    if line.endswith("7"):
-        raise ValueError("seven")
-    return line
-print("ready", flush=True)
-Pipeline("slow").add("slow", slow).replay(sys.argv[1], output=sys.argv[2])
-print("done", flush=True)
+from streamlab.dead_letters import DeadLetterQueue
+
+def pipeline(hard):
+    def number(line):
+        if int(line) % hard == 0:
+            raise ValueError(line)
+        return line
+    made = Pipeline("forked").add("fork", lambda line: [("x", line), ("y", line)], to=("x", "y"))
+    return made.add("x", number).add("y", number)
+
+def outcome():
+    letters = [(letter["event_id"], letter["line"], letter["attempts"]) for letter in DeadLetterQueue("queue").letters()]
+    return letters, Path("out").read_text() if Path("out").exists() else None
+
+def killed(step):
+    child = os.fork()
+    if not child:
+        taken = 0
+        def counted(real):
+            def call(*args, **options):
+                nonlocal taken
+                taken += 1
+                if taken == step:
+                    os._exit(9)
+                return real(*args, **options)
+            return call
+        for name in ("rename", "unlink", "rmdir", "mkdir", "fsync", "ftruncate", "pwrite", "open"):
+            setattr(os, name, counted(getattr(os, name)))
+        pipeline(3).replay("queue", output="out")
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+os.chdir(sys.argv[1])
+bounded = DeadLetterQueue("before", max_bytes=16_000, when_full="drop_oldest")
+pipeline(1).run(map(str, range(9)), dead_letters=bounded, output=os.devnull)
+wanted, step = None, 0
+while True:
+    shutil.copytree("before", "queue")
+    interrupted = killed(step)
+    if interrupted and (Path("queue/replay").exists() or not Path("out").exists()):
+        assert pipeline(3).replay("queue", output="out").state == "finished"
+    wanted = wanted or outcome()
+    assert outcome() == wanted, (step, outcome(), wanted)
+    shutil.rmtree("queue")
+    Path("out").unlink()
+    if step and not interrupted:
+        break
+    step += 1
+print(len(list(Path("before").glob("*.jsonl"))), len(wanted[0]), step)
 """
 
 
-def test_a_replay_that_is_killed_is_gone_on_with(tmp_path: Path) -> None:
-    folder, out = tmp_path / "letters", tmp_path / "out"
-    lines = [f"line {number}" for number in range(3000)]
-    fails().run(lines, dead_letters=folder)
-    done = ""
-    for kill in (True, True, True, False):
-        child = subprocess.Popen([sys.executable, "-c", REPLAY, folder, out], stdout=subprocess.PIPE, text=True)
-        assert child.stdout is not None
-        child.stdout.readline()
-        if kill:
-            time.sleep(1.5)
-            child.kill()
-        done = child.stdout.read()
-        child.stdout.close()
-        child.wait()
-        if done:
-            break
-    assert done
-    sevens = [line for line in lines if line.endswith("7")]
-    assert out.read_text().splitlines() == [line for line in lines if line not in sevens]
-    assert texts(folder) == sevens
+def test_a_replay_that_is_killed_at_any_step_is_gone_on_with(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    segments, letters, steps = map(int, done.stdout.split())
+    assert segments > 1 and letters == 6 and steps > 30
+
+
+def test_a_queue_is_made_to_last_while_it_goes_on_to_its_next_segment(tmp_path: Path) -> None:
+    queue = DeadLetterQueue(tmp_path, max_bytes=8_000, when_full="drop_oldest")
+    queue.begin("one")
+    done = threading.Event()
+
+    def lasts() -> None:
+        while not done.is_set():
+            queue.sync()
+
+    with ThreadPoolExecutor(1) as saver:
+        syncing = saver.submit(lasts)
+        try:
+            for _ in range(600):
+                queue.write(b"x" * 1001 + b"\n")  # each in a segment of its own
+        finally:
+            done.set()
+    syncing.result()
+    queue.close()
 
 
 def test_a_queue_that_is_not_there(tmp_path: Path) -> None:
