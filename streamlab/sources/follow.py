@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import threading
 import time
@@ -18,6 +19,7 @@ from streamlab.sources.following.generations import Generation
 from streamlab.sources.following.register import Register
 from streamlab.sources.following.watching import Watching
 from streamlab.sources.lines import LineSplitter
+from streamlab.sources.locate import is_pattern
 from streamlab.sources.own import Own
 
 #: Seconds between two looks at open files: with few of them, and with however many.
@@ -85,7 +87,7 @@ class FollowSource:
         given = [os.fspath(path) for path in paths]
         self.name = name or (given[0] if len(given) == 1 else f"{given[0]} and {len(given) - 1} more")
         self.notices: deque[Notice] = deque()
-        self._where = [os.path.abspath(os.path.expanduser(path)) for path in given]
+        self._where = [_absolute(os.path.expanduser(path)) for path in given]
         self._grace = grace
         self._register = Register(lambda: LineSplitter(max_line_bytes, columns=columns), self.notices, open_files)
         self._copies = Copies(self._register, grace)
@@ -130,6 +132,7 @@ class FollowSource:
         """Go on where the source was whose `position` this is; files that it did not have are read whole."""
         with self._guard:
             self._register.restore(position["generations"])
+            self._catalogue.restore(position.get("folders", {}))
 
     def passed(self, places: Places, count: int) -> None:
         """Take note that the first ``count`` lines of a chunk are through."""
@@ -139,7 +142,7 @@ class FollowSource:
     def position(self) -> dict[str, Any]:
         """Return where to go on after the lines that have passed, as plain data."""
         with self._guard:
-            return {"generations": self._register.saved()}
+            return {"generations": self._register.saved(), "folders": self._catalogue.saved()}
 
     def progress(self) -> None:
         """Return ``None``: there is no end to measure by."""
@@ -301,3 +304,9 @@ class FollowSource:
             message = f"{generation.name} lost its last {lost:,} bytes before they were read"
             self._register.say("truncated", generation.name, message, lost)
         return True
+
+
+def _absolute(where: str) -> str:
+    """Return the one spelling of a path, glob or folder; what the working folder is called is no part of a glob."""
+    here = os.getcwd()
+    return os.path.normpath(os.path.join(glob.escape(here) if is_pattern(where) else here, where))

@@ -67,6 +67,7 @@ class Catalogue:
         self._copies = copies
         self._by_path: dict[str, Lineage] = {}  # by absolute path, as the system tells of it
         self._found: dict[str, os.stat_result] = {}
+        self._before: dict[str, list[int]] = {}  # folders of an earlier process, until they are looked for
         self._now = 0.0
         self._scanned = False
         self._fresh = False  # whether all files are new, so that none can be known to be a copy
@@ -126,6 +127,35 @@ class Catalogue:
         found |= {lineage.folder for lineage in self.lineages.values()}
         return {os.path.abspath(folder) for folder in found if not is_pattern(folder)}
 
+    def saved(self) -> dict[str, list[int]]:
+        """Return which folders the names are in, as plain data."""
+        found = dict(self._before)
+        for folder in {os.path.dirname(name) for name in self.lineages}:
+            with suppress(OSError):
+                found[folder] = list(key_of(os.stat(folder)))
+        return found
+
+    def restore(self, saved: dict[str, list[int]]) -> None:
+        """Take in what was `saved`: a folder that has been moved since, or is reached through another one, is known."""
+        self._before = saved
+
+    def _move(self) -> None:
+        """Give what an earlier process knew the names that are followed now."""
+        here: dict[Key, str] = {}
+        followed = self.folders()
+        for folder in followed:
+            with suppress(OSError):
+                here[key_of(os.stat(folder))] = folder
+        before, self._before = self._before, {}
+        moved = {
+            folder: here[device, inode]
+            for folder, (device, inode) in before.items()
+            if folder not in followed and (device, inode) in here
+        }
+        for generation in self._register if moved else ():
+            generation.move(moved)
+            self._register.beside.place(generation)
+
     def _find(self) -> Iterator[tuple[str, os.stat_result]]:
         for where in self._where:
             try:
@@ -145,6 +175,7 @@ class Catalogue:
 
     def _begin(self) -> None:
         """Take up what an earlier process knew, and leave out what was written before the names were followed."""
+        self._move()
         for generation in self._register:
             if not generation.foreign:
                 lineage = self.lineages.get(generation.name) or self._begin_lineage(generation.name)

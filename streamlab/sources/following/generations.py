@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from streamlab.batch import Chunk, Places
@@ -101,6 +101,11 @@ class Generation:
         self.key, self.path, self.packed = key_of(status), path, bool(extension(path))
         self.folder = os.path.dirname(os.path.realpath(path))
         self.note(status)
+
+    def move(self, folders: Mapping[str, str]) -> None:
+        """Take note that folders are called otherwise than they were."""
+        self.name, self.path = _moved(self.name, folders), _moved(self.path, folders)
+        self.folder = folders.get(self.folder, self.folder)
 
     def detach(self) -> None:
         """Close the file; it is read on from the same place when it is attached again."""
@@ -286,6 +291,7 @@ class Generation:
         return {
             "name": self.name,
             "path": self.path,
+            "folder": self.folder,
             "key": None if self.key is None else list(self.key),
             "head": None if head is None else list(head),
             "passed": list(passed),
@@ -304,12 +310,13 @@ class Generation:
         """Return what was `saved`; it has no file yet, but ``key`` says which it had."""
         if isinstance(saved, list):
             name, path, device, inode, size, modified, foreign = saved
-            generation = cls(name, path or name, splitter)
+            generation = cls(os.path.abspath(name), os.path.abspath(path or name), splitter)
             generation.key, generation.stamp, generation.modified = (device, inode), (size, modified), modified
             generation.over = generation.checked = generation.sealed = generation.vetted = generation.restored = True
             generation.foreign, generation.left = foreign, None if path is None else 0.0
             return generation
-        generation = cls(saved["name"], saved["path"], splitter)
+        generation = cls(os.path.abspath(saved["name"]), os.path.abspath(saved["path"]), splitter)
+        generation.folder = saved.get("folder", generation.folder)  # a link may lead elsewhere by now
         generation.key = None if saved["key"] is None else (saved["key"][0], saved["key"][1])
         generation._head_mark = None if saved["head"] is None else Mark(*saved["head"])
         generation.passed = Mark(*saved["passed"])
@@ -328,6 +335,11 @@ class Generation:
 def stamp_of(status: os.stat_result) -> tuple[int, int]:
     """Return what is the same as long as nothing is written to a file."""
     return status.st_size, status.st_mtime_ns
+
+
+def _moved(path: str, folders: Mapping[str, str]) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folders.get(folder, folder), name)
 
 
 def _beyond(start: int, blocks: Iterator[bytes]) -> Iterator[bytes]:
