@@ -99,3 +99,23 @@ def test_standard_output_in_the_folder_that_is_followed(tmp_path: Path) -> None:
             program.terminate()
             program.communicate(timeout=20)
     assert (tmp_path / "out.log").read_text().splitlines() == ["[info: one]", "[info: two]"]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_links_to_what_the_run_writes_are_left_out(tmp_path: Path, follow: bool) -> None:
+    logs, state = tmp_path / "logs", tmp_path / "state"
+    logs.mkdir()
+    (logs / "app.log").write_text("one\nbad\n")
+    (logs / "dead.jsonl").symlink_to("../state/dead_letters/letters-00000001.jsonl")
+    (logs / "state.db").symlink_to(state / "checkpoint.db")
+    (logs / "out.log").symlink_to("../out")
+    for again in range(1, 3):  # the second time, they lead to something from the beginning
+        live = copy().start(logs, output=tmp_path / "out", checkpoint=state, follow=follow)
+        with live:
+            for number in range(5 if follow else 0):
+                append(logs / "app.log", f"{again}.{number}\nbad\n")
+                until(lambda: f"{again}.{number}\n" in (tmp_path / "out").read_text())  # noqa: B023
+            until(lambda: live.ledger["received"] >= 2 + (10 * again if follow else 0))  # noqa: B023
+        assert live.ledger["received"] == 2 + (10 * again if follow else 0)
+    with pytest.raises(SourceError, match="is what this run itself writes"):
+        copy().run(logs / "dead.jsonl", output=tmp_path / "out", checkpoint=state, follow=follow)

@@ -45,7 +45,7 @@ class Own:
             return True
         if not self._homes:
             return False
-        folder, name = os.path.split(path)
+        folder, name = os.path.split(os.path.realpath(path) if os.path.islink(path) else path)
         if folder not in self._mine:
             keys = set(_keys([folder or os.curdir]))
             self._mine[folder] = [mine for key, mine in self._homes if key in keys]
