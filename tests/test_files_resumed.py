@@ -263,3 +263,63 @@ def test_a_run_goes_on_with_a_file_that_came_back_from_a_backup(tmp_path: Path) 
     run = pipeline.run(log, output=out, checkpoint=state)
     assert out.read_text() == f"{LONG}more\n"
     assert len(run.notices) == 0
+
+
+def test_a_packed_file_of_small_parts_of_which_more_was_read_than_passed(tmp_path: Path) -> None:
+    path = tmp_path / "app.log.gz"
+    lines = [f"line {number}" for number in range(60)]
+    path.write_bytes(b"".join(gzip.compress(f"{line}\n".encode()) for line in lines))
+    for passing in (1, 7, 25, 59, 60):
+        position = position_after(path, passing)
+        assert went_on(path, position)[:2] == (lines[passing:], [])
+
+
+@PLAIN_OR_PACKED
+def test_a_shorter_file_of_the_same_repeated_line_is_another_one(tmp_path: Path, end: str) -> None:
+    path = tmp_path / f"app.log{end}"
+    write(path, "alive\n" * 1000)
+    position = position_after(path)
+    replace(path, "alive\n" * 300)
+    lines, said, position = went_on(path, position)
+    assert lines == ["alive"] * 300
+    assert [notice.kind for notice in said] == ["replaced"]
+    write(path, "alive\n" * 301)
+    assert went_on(path, position)[:2] == (["alive"], [])
+
+
+def test_a_run_goes_on_with_a_file_by_another_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "linked").symlink_to("logs")
+    monkeypatch.chdir(tmp_path)
+    log = Path("logs/app.log")
+    pipeline = Pipeline("copy").add("copy", str)
+    expected = ""
+    for where in ("logs/app.log", "./logs/app.log", str(log.absolute()), "logs", "logs/*.log", "linked/app.log"):
+        with log.open("a") as file:
+            file.write(f"{where}\n")
+        expected += f"{where}\n"
+        run = pipeline.run(where, output="out", checkpoint="state")
+        assert Path("out").read_text() == expected
+        assert len(run.notices) == 0
+
+
+def test_files_that_are_gone_are_known_for_long_and_not_for_ever(tmp_path: Path) -> None:
+    inbox, away = tmp_path / "in", tmp_path / "away"
+    inbox.mkdir()
+    away.mkdir()
+    position = None
+    lengths = []
+    for day in range(6):
+        for old in inbox.iterdir():
+            old.rename(away / old.name)
+        for number in range(500):
+            (inbox / f"{day}-{number:03}").write_text(f"{day} {number}\n")
+        lines, said, position = went_on(inbox, position)
+        assert (len(lines), said) == (500, [])
+        lengths.append(len(position))
+    assert lengths == [500, 1000, 1500, 1500, 1500, 1500]
+    for day in (4, 3):  # what is still known is not read again when it comes back
+        (away / f"{day}-123").rename(inbox / f"{day}-123")
+        assert went_on(inbox, position)[:2] == ([], [])
+    (away / "2-123").rename(inbox / "2-123")
+    assert went_on(inbox, position)[:2] == (["2 123"], [])

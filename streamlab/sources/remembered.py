@@ -12,6 +12,9 @@ from streamlab.identity import Key, Mark
 from streamlab.notices import Notice
 from streamlab.sources.text import Text
 
+#: Files that are known though there is nothing at their path any more, and none of them is to be read: at most so many.
+GONE = 1000
+
 _NOTHING = Mark.of(b"", 0)
 
 
@@ -53,14 +56,15 @@ class Remembered:
 
     def restore(self, saved: Iterable[Any], files: Iterable[tuple[str, Key]]) -> None:
         """Take in what was `saved`, and which files, by path, are to be read now."""
+        before = [Read(path, (dev, ino), Mark(*head), Mark(*passed), last) for path, (dev, ino), head, passed, last in saved]
+        now = [(os.path.abspath(path), key) for path, key in files]
+        self._all += _kept(before, {place for file in now for place in file})
         places: defaultdict[str | Key, list[int]] = defaultdict(list)
-        for index, (path, (device, inode), head, passed, last) in enumerate(saved):
-            self._all.append(Read(path, (device, inode), Mark(*head), Mark(*passed), last))
+        for index, read in enumerate(self._all):
             self._chances[index] = 0
-            places[path].append(index)
-            places[device, inode].append(index)
-        for path, key in files:
-            full = os.path.abspath(path)
+            places[read.path].append(index)
+            places[read.key].append(index)
+        for full, key in now:
             if full not in self._suspects:
                 in_both = [index for index in places[full] if index in places[key]]
                 self._suspects[full] = list(dict.fromkeys((*in_both, *places[key], *places[full])))
@@ -116,3 +120,10 @@ class Remembered:
                 f" before, {known.passed.offset:,} bytes: it is read from its beginning"
             )
             self._notices.append(Notice("replaced", path, message))
+
+
+def _kept(before: list[Read], now: set[str | Key]) -> list[Read]:
+    """Return what is known of all files but those that have long been gone: the last ones of these are kept, too."""
+    gone = [read for read in before if not (read.path in now or read.key in now or os.path.lexists(read.path))]
+    forgotten = {id(read) for read in gone[:-GONE]}
+    return [read for read in before if id(read) not in forgotten]

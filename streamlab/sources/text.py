@@ -45,8 +45,8 @@ class Text(Iterator[bytes]):
             self.head += block[: HEAD - len(self.head)]
         return block
 
-    def go_to(self, offset: int) -> None:
-        """Go on at an offset, or at the end of a packed text that has not so much.
+    def go_to(self, offset: int) -> bool:
+        """Go on at an offset, or at the end of a packed text that has not so much; tell whether it has.
 
         Raises:
             SourceError: it cannot be read, or it is packed and damaged before the offset.
@@ -55,17 +55,15 @@ class Text(Iterator[bytes]):
         self._blocks = self._begun()
         if not self._packed:
             try:
-                self._seek(offset)
-                self.at = offset
+                return self._seek(offset)
             except OSError as error:
                 raise SourceError(f"{self._path} cannot be read: {error.strerror}") from error
-            return
         self._file.seek(0)
         at = 0
         while at < offset and (block := next(self, b"")):
             self.before = (self.before + block[: offset - at][-TAIL:])[-TAIL:]
             self._rest, at = block[offset - at :], at + len(block)
-        self.at = min(at, offset)
+        return at >= offset
 
     def holds(self, head: Mark, tail: Mark) -> bool:
         """Go to where a mark ends; tell whether the text begins with one mark, and has the other there.
@@ -73,28 +71,26 @@ class Text(Iterator[bytes]):
         Raises:
             SourceError: as `go_to`.
         """
-        self.go_to(tail.offset)
-        ahead: list[bytes] = []
+        if not self.go_to(tail.offset):
+            return False
+        ahead = b""
         while len(self.head) < head.length and (block := next(self, b"")):
-            ahead.append(block)  # at most HEAD bytes, and one block
-        self._rest = b"".join(ahead) + self._rest
+            ahead += block  # at most HEAD bytes, and one block: lines may have been read ahead of what has passed
+        self._rest = ahead + self._rest
         before = self.before[-tail.length :] if tail.length else b""
-        return (
-            self.at == tail.offset
-            and Mark.of(self.head[: head.length], head.length) == head
-            and Mark.of(before, tail.offset) == tail
-        )
+        return Mark.of(self.head[: head.length], head.length) == head and Mark.of(before, tail.offset) == tail
 
     def peek(self) -> bytes:
         """Return the next block, and give it again; nothing at the end."""
         self._rest = next(self, b"")
         return self._rest
 
-    def _seek(self, offset: int) -> None:
+    def _seek(self, offset: int) -> bool:
         descriptor = self._file.fileno()
         self.head = os.pread(descriptor, HEAD, 0)
         self.before = os.pread(descriptor, min(offset, TAIL), max(offset - TAIL, 0))
         self._file.seek(offset)
+        return os.fstat(descriptor).st_size >= offset
 
     def _begun(self) -> Iterator[bytes]:
         return unpacked(self._file, self._path) if self._packed else self._plain()
