@@ -20,10 +20,11 @@ from streamlab.checkpoint import Checkpoint
 from streamlab.config import load_pipeline
 from streamlab.dead_letters import MAX_BYTES, WHEN_FULL, DeadLetterQueue, WhenFull
 from streamlab.demo import LINES, demo
-from streamlab.dlq import dlq, replay
+from streamlab.dlq import dlq
 from streamlab.errors import StreamlabError
 from streamlab.lab import notebooks, open_lab
 from streamlab.launch import Options
+from streamlab.run_options import run_options
 from streamlab.segments import cut
 from streamlab.session import INTERRUPTED, READER_GONE, Address, Job, perform
 from streamlab.sinks.text import visible
@@ -148,21 +149,7 @@ def commands() -> None:
 @click.option(
     "--export-traces", metavar="FILE", help="Write the traces to a .csv, .jsonl or .parquet file; implies --trace."
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Processes for plain Python functions.",
-)
-@click.option(
-    "--isolation",
-    type=click.Choice(["thread", "process"]),
-    default="thread",
-    show_default=True,
-    help="process: what a function does to its process costs that line only.",
-)
+@run_options
 @click.option("--follow", is_flag=True, help="Go on reading files as they grow, are rotated, vanish and appear.")
 @click.option(
     "--checkpoint",
@@ -190,25 +177,12 @@ def commands() -> None:
     help="What to do when they have: wait for a purge (the default), drop the oldest, or fail.",
 )
 @click.option(
-    "--on-outage",
-    type=click.Choice(["fail", "wait"]),
-    default="fail",
-    show_default=True,
-    help="What to do when output cannot be written for now, as when the disk is full.",
-)
-@click.option(
     "--watchdog",
     type=seconds,
     default=10.0,
     show_default=True,
     metavar="SECONDS",
     help="Tell of a processor, and where in it, that has been at one line for so long.",
-)
-@click.option(
-    "--redact",
-    multiple=True,
-    metavar="PATTERN",
-    help="Cover this in traces, errors and dead letters: email, ipv4, credit_card, token or a regular expression.",
 )
 @click.option("--no-dashboard", is_flag=True, help="No dashboard: end when the input ends.")
 @click.option(
@@ -334,8 +308,6 @@ def lab(folder: Path, options: tuple[str, ...]) -> int:
     return open_lab(notebooks(folder), options)
 
 
-# A replay is a run, too: how it is to be done is said as for one.
-replay.params += [param for param in run.params if param.name in ("workers", "isolation", "on_outage", "redact")]
 commands.add_command(dlq)
 
 

@@ -1,24 +1,23 @@
 """The dead letter queue: lines that failed for good, whole, as JSON lines in a folder, to be looked at and replayed.
 
 The folder has segments, ``letters-00000001.jsonl`` and so on, of which the last one grows; ``cat FOLDER/*.jsonl | jq`` reads
-all. A run that writes to it holds a lock, so that nobody else does, and nobody takes the last segment away.
+all. A run that writes to it holds a lock, so that nobody else does, and nobody takes the last segment away. What can be done
+with the letters that are there is in `LetterBox`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from streamlab.appending import Appending
 from streamlab.errors import Outage, SinkError
-from streamlab.failures import KEPT_TEXT, Failure
-from streamlab.letter_files import LOCK, PIECE, SEGMENTS, LetterFiles, count, leave_out, lines, pieces, rewrite
-from streamlab.letters import LetterFields, NoLetter, decoded, encoded, failure_of, letters_of, number_of
+from streamlab.failures import Failure
+from streamlab.letter_box import LetterBox
+from streamlab.letter_files import is_ours, leave_out, pieces, remove
+from streamlab.letters import LetterFields, NoLetter, decoded, encoded, letters_of, number_of
 from streamlab.notices import Notice
 
 WhenFull = Literal["block", "drop_oldest", "stop"]
@@ -27,16 +26,9 @@ WHEN_FULL: tuple[WhenFull, ...] = ("block", "drop_oldest", "stop")
 MAX_BYTES = 1_073_741_824
 #: Parts of its bound that a queue has, so that the oldest letters can go without all the others.
 PARTS = 8
-#: Letters that are looked at for each that is looked for: others may write to the queue as well.
-LOOKED_AT = 10
-#: Lines that are no letters, and are told of one by one.
-TOLD = 100
-
-#: Returns what is to be in the place of a letter; ``None``: itself.
-Change = Callable[[LetterFields], Iterable[LetterFields] | None]
 
 
-class DeadLetterQueue:
+class DeadLetterQueue(LetterBox):
     """Takes the dead letters of a run.
 
     Args:
@@ -58,35 +50,18 @@ class DeadLetterQueue:
             raise SinkError(f"when_full={when_full!r}: use {', '.join(map(repr, WHEN_FULL))}")
         if not isinstance(max_bytes, int) or max_bytes < 1:
             raise SinkError(f"max_bytes={max_bytes!r} must be a whole number of bytes, at least 1")
-        self.name = os.path.expanduser(os.fspath(folder))
+        super().__init__(folder)
         self.max_bytes = max_bytes
         self.when_full: WhenFull = when_full
-        self.notices: deque[Notice] = deque()
-        self._files = LetterFiles(self.name)
         self._active: Appending | None = None
         self._bytes = 0
         self._lineage = self._version = ""
-
-    @classmethod
-    def at(cls, folder: str | os.PathLike[str]) -> DeadLetterQueue:
-        """Return the queue that is in a folder, or in the checkpoint that it is.
-
-        Raises:
-            SinkError: there is none.
-        """
-        path = os.path.expanduser(os.fspath(folder))
-        inner = os.path.join(path, "dead_letters")
-        path = inner if os.path.isdir(inner) else path
-        if not os.path.exists(os.path.join(path, LOCK)):
-            raise SinkError(f"there is no dead letter queue in {path}: give its folder, or that of a checkpoint")
-        return cls(path)
-
-    # For the run that writes
+        self._count = 0  # letters of the lineage
 
     @staticmethod
     def writes(name: str) -> bool:
         """Tell of a name in the folder whether it is of a file of the queue."""
-        return name == LOCK or name.startswith(SEGMENTS)
+        return is_ours(name)
 
     def begin(self, lineage: str = "", version: str = "") -> None:
         """Begin after what is there.
@@ -100,12 +75,10 @@ class DeadLetterQueue:
         """
         try:
             os.makedirs(self.name, mode=0o700, exist_ok=True)
-            alone = self._files.lock()
         except OSError as error:
             raise SinkError(f"the dead letter queue {self.name} cannot be made: {error.strerror}") from error
-        if not alone:
-            raise SinkError(f"the dead letter queue {self.name} is being written by another run: give each its own")
-        self._lineage, self._version = lineage, version
+        self.hold()
+        self._lineage, self._version, self._count = lineage, version, 0
         self._bytes = self._files.size()
 
     def resume(self, mark: Mapping[str, int], dead: int, lineage: str = "", version: str = "") -> None:
@@ -123,6 +96,7 @@ class DeadLetterQueue:
             SinkError: another run writes to it; it does not have what was written to it.
         """
         self.begin(lineage, version)
+        self._count = dead
         self._files.last = max(self._files.last, mark["segment"])
         try:
             for number, path in self._files:
@@ -135,7 +109,11 @@ class DeadLetterQueue:
 
     def _take_back(self, path: str, good: int, dead: int) -> None:
         """Leave out of a segment, beyond so many bytes that are good, what this lineage wrote, and what a crash left."""
-        if os.path.getsize(path) < good:
+        try:
+            length = os.path.getsize(path)
+        except FileNotFoundError:  # it is just being purged
+            return
+        if length < good:
             raise SinkError(
                 f"{path} is shorter than the {good:,} bytes that were written to it: put it back as it was, or remove it"
             )
@@ -163,6 +141,8 @@ class DeadLetterQueue:
 
     def packed(self, failures: Iterable[Failure]) -> Iterator[bytes]:
         """Yield what failed for good as pieces for `write`, none of which is large for this queue."""
+        failures = [*failures]
+        self._count = max((failure.number + 1 for failure in failures), default=self._count)
         return pieces(map(encoded, letters_of(failures, self._lineage, self._version)), self.max_bytes // PARTS)
 
     def write(self, data: bytes) -> None:
@@ -222,6 +202,9 @@ class DeadLetterQueue:
         finally:
             if active is not None:
                 active.close()
+            if self._files.settled.get(self._lineage) == self._count:  # nothing is written again by who goes on with it
+                with contextlib.suppress(OSError):  # with a note nothing is wrong, some letters wait for the run
+                    self._files.forget(self._lineage)
             self._files.unlock()
 
     def _roll(self) -> None:
@@ -252,139 +235,8 @@ class DeadLetterQueue:
         for number, path in self._files:
             if self._bytes + needed <= self.max_bytes or number == self._files.last:
                 break
-            dropped += count(path)
-            self._bytes -= os.path.getsize(path)
-            os.unlink(path)
+            dropped += remove(path)
+            self._bytes = self._files.size()
         if dropped:
             message = f"{full}: its oldest letters were dropped (when_full='drop_oldest')"
             self.notices.append(Notice("dropped", self.name, message, lost_lines=dropped))
-
-    # For whoever reads
-
-    def letters(self) -> Iterator[LetterFields]:
-        """Yield the letters, oldest first; lines that are none are left alone, and told of in `notices`."""
-        foreign = 0
-        for _, path in self._files:
-            for number, line in enumerate(lines(path), 1):
-                try:
-                    letter = decoded(line)
-                except NoLetter as error:
-                    foreign += line.endswith(b"\n")  # else it is torn, by a crash or as it is just being written
-                    if line.endswith(b"\n") and foreign <= TOLD:
-                        message = f"{path}, line {number}: this is no dead letter, it is left alone: {error}"
-                        self.notices.append(Notice("unreadable", path, message))
-                else:
-                    yield letter
-        if foreign > TOLD:
-            message = f"{self.name}: {foreign - TOLD:,} more lines are no dead letters"
-            self.notices.append(Notice("unreadable", self.name, message))
-
-    def recent(self, lineage: str, limit: int) -> list[Failure]:
-        """Return the last letters of a lineage as the failures that they were of, oldest first.
-
-        It reads from the end, and no more than it needs; letters with very many of others after them are not found.
-        """
-        found: list[Failure] = []
-        text = 0
-        for line in islice(self._files.backwards(), limit * LOOKED_AT):
-            with contextlib.suppress(NoLetter):
-                letter = decoded(line)
-                if number_of(letter)[0] == lineage:
-                    found.append(failure_of(letter))
-                    text += len(line)
-            if len(found) == limit or text > KEPT_TEXT:
-                break
-        return found[::-1]
-
-    def settled(self, letter: LetterFields) -> bool:
-        """Tell of a letter whether it is there to stay, for who holds the queue.
-
-        What a run had not saved when it was killed is taken back, and written again, when it is gone on with.
-        """
-        lineage, number = number_of(letter)
-        return lineage != self._files.settled[0] or number < self._files.settled[1]
-
-    def purge(self) -> int:
-        """Remove the letters, and return how many.
-
-        Those stay that a run is just writing, and those that one which was killed will write again.
-        """
-        if not os.path.isdir(self.name):
-            return 0
-        apart = DeadLetterQueue(self.name)  # a run may have this one
-        alone = apart._files.lock()
-        try:
-            segments = [path for _, path in apart._files]
-            if not alone:
-                return sum(map(_removed, segments[:-1]))
-            shutil.rmtree(os.path.join(self.name, "replay"), ignore_errors=True)  # one that was interrupted
-            return sum(map(apart._purged, segments))
-        finally:
-            apart._files.unlock()
-
-    def _purged(self, path: str) -> int:
-        """Remove the letters of a segment that are settled, and lines that are none; return how many."""
-
-        def stays(line: bytes) -> bool:
-            try:
-                return not self.settled(decoded(line))
-            except NoLetter:
-                return False
-
-        left = [line for line in lines(path) if stays(line)]
-        if not left:
-            return _removed(path)
-        purged = count(path) - len(left)
-        self._files.begin_changing()
-        rewrite(path, left)
-        return purged
-
-    # For a replay, which writes to it, see `begin`
-
-    def change(self, change: Change) -> None:
-        """Put in the place of each letter those that ``change`` returns for it; ``None`` leaves it as it is.
-
-        Each segment is changed at once or, when that is interrupted, not at all; lines that are no letters stay.
-
-        Raises:
-            SinkError: there is no room, or the like.
-        """
-        try:
-            self._files.begin_changing()
-            for _, path in self._files:
-                rewrite(path, _changed(lines(path), change))
-        except OSError as error:
-            raise SinkError(f"the dead letter queue {self.name} cannot be changed: {error.strerror}") from error
-        self._bytes = self._files.size()
-
-    def add(self, letters: Iterable[LetterFields]) -> None:
-        """Append letters, whatever room there is for them; they last when this returns.
-
-        Raises:
-            SinkError: the disk is full, or the like; it cannot be known that they last.
-        """
-        try:
-            for piece in pieces(map(encoded, letters), PIECE):
-                self._append(piece)
-        except OSError as error:
-            raise SinkError(f"the dead letter queue {self.name} cannot be written: {error.strerror}") from error
-        self.sync()
-
-
-def _removed(path: str) -> int:
-    """Remove a segment; return how many lines it had."""
-    removed = count(path)
-    os.unlink(path)
-    return removed
-
-
-def _changed(segment: Iterable[bytes], change: Change) -> Iterator[bytes]:
-    for line in segment:
-        try:
-            letters = change(decoded(line))
-        except NoLetter:
-            letters = None
-        if letters is None:
-            yield line
-        else:
-            yield from map(encoded, letters)

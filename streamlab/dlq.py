@@ -10,10 +10,11 @@ from typing import Any, Literal
 import click
 
 from streamlab.config import load_pipeline
-from streamlab.dead_letters import DeadLetterQueue
 from streamlab.launch import Options
+from streamlab.letter_box import LetterBox
 from streamlab.letters import LetterFields, encoded
 from streamlab.replay import replay_queue
+from streamlab.run_options import run_options
 from streamlab.sinks.text import visible
 from streamlab.views.terminal import Terminal
 
@@ -57,7 +58,7 @@ def list_letters(
     queue: str, processor: str | None, kind: str | None, ids: tuple[str, ...], limit: int, as_json: bool
 ) -> int:
     """Show the last letters, and how many there are of which kind."""
-    found = DeadLetterQueue.at(queue)
+    found = LetterBox.at(queue)
     letters = filter(_choice(processor, kind, ids), found.letters())
     if as_json:
         for letter in letters:
@@ -103,6 +104,9 @@ def _cut(text: str) -> str:
 @click.option("--pipeline", required=True, metavar="WHERE", help="MODULE:NAME, FILE.py[:NAME] or FILE.yaml, mended by now.")
 @click.option("--output", metavar="FILE", default="-", help="Write the output to a new file instead of standard output.")
 @_chosen
+@click.option("--all", "every", is_flag=True, help="Also letters of runs that were killed, if nobody will go on with these.")
+@click.option("--restart", is_flag=True, help="Begin anew where a replay was interrupted; what it put out comes once more.")
+@run_options
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on standard error but errors.")
 def replay(
     queue: str,
@@ -111,20 +115,25 @@ def replay(
     processor: str | None,
     kind: str | None,
     ids: tuple[str, ...],
-    quiet: bool,
+    every: bool,
+    restart: bool,
     workers: int,
     isolation: Literal["thread", "process"],
     on_outage: Literal["fail", "wait"],
     redact: tuple[str, ...],
+    quiet: bool,
 ) -> int:
     """Run letters once more, through the whole pipeline; those that come through are taken out of the queue.
 
-    A replay that was interrupted is gone on with.
+    A replay that was interrupted is gone on with, given the same pipeline and output; or begun anew, with --restart.
+
+    What a run had not saved when it was killed, it writes again when it is gone on with: such letters stay, but with --all.
+    If the run is gone on with after that, their lines come twice.
     """
-    # The last four options are those of `streamlab run`, see `streamlab.cli`.
     options = Options(output=output, workers=workers, isolation=isolation, on_outage=on_outage, redact=redact or None)
     terminal = Terminal(quiet, data=output == "-")
-    run = replay_queue(load_pipeline(pipeline), DeadLetterQueue.at(queue), options, _choice(processor, kind, ids))
+    choice = _choice(processor, kind, ids)
+    run = replay_queue(load_pipeline(pipeline), LetterBox.at(queue), options, choice, all=every, restart=restart)
     terminal.notices(run)
     if run.exception is not None:
         terminal.error(run.exception)
@@ -134,12 +143,18 @@ def replay(
 
 @dlq.command()
 @click.argument("queue")
+@click.option("--all", "every", is_flag=True, help="Also letters of runs that were killed, if nobody will go on with these.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def purge(queue: str, yes: bool) -> int:
-    """Let all letters go; while a run writes to the queue, those that it is just writing stay."""
-    letters = DeadLetterQueue.at(queue)
+def purge(queue: str, every: bool, yes: bool) -> int:
+    """Let letters go; while a run writes to the queue, those that it is just writing stay.
+
+    What a run had not saved when it was killed, it writes again when it is gone on with: such letters stay, but with --all.
+    """
+    letters = LetterBox.at(queue)
     if not yes:
         click.confirm(f"Let all dead letters in {letters.name} go?", abort=True, err=True)
-    purged = letters.purge()
+    purged = letters.purge(all=every)
     click.echo(f"{purged} dead letter{'' if purged == 1 else 's'} purged", err=True)
+    for notice in letters.notices:
+        click.echo(visible(notice.message), err=True)
     return 0

@@ -1,8 +1,9 @@
-"""The files of a dead letter queue: numbered segments of lines, of which the last one grows, and a lock.
+"""The files of a dead letter queue: numbered segments of lines, of which the last one grows, a lock, and notes of runs.
 
-The number of a segment is never used again, also when all are gone: the file ``lock`` has the last one, and the last that
+The number of a segment is never used again, also when all are gone: the lock's file has the last one, and the last that
 there was when segments were changed, as then their length says nothing any more. Segments are only read from one end to the
-other, or from their end: a queue may be much larger than memory.
+other, or from their end: a queue may be much larger than memory. A run that others can go on with has a note, as long as
+there are letters of it that it would write again.
 """
 
 from __future__ import annotations
@@ -19,11 +20,23 @@ from streamlab.appending import Appending, sync_folder
 
 #: Bytes that are written at a time.
 PIECE = 1 << 20
-#: What there is in the folder: a lock, and files whose names begin so.
-LOCK, SEGMENTS = "lock", "letters-"
-#: Bytes of what is noted in the lock's file.
-NOTE = 100
-_SEGMENT = re.compile(SEGMENTS + r"([0-9]{8,})\.jsonl")
+#: What there is in the folder besides segments and notes.
+LOCK = "letters.lock"
+#: Bytes that are read of a lock's file, or a note, at most.
+NOTED = 100
+_SEGMENT = re.compile(r"letters-([0-9]{8,18})\.jsonl")
+_PART = ".part"
+_NOTE = re.compile(r"letters-([0-9A-Za-z]+)\.run")
+_NUMBERS = re.compile(rb"([0-9]{8,18})\n([0-9]{8,18})\n")
+
+
+def is_ours(name: str) -> bool:
+    """Tell of a name in the folder whether it is of a file of the queue.
+
+    >>> [is_ours(name) for name in ("letters-00000001.jsonl", "letters-00000001.jsonl.part", "letters-app.log")]
+    [True, True, False]
+    """
+    return name == LOCK or bool(_SEGMENT.fullmatch(name.removesuffix(_PART)) or _NOTE.fullmatch(name))
 
 
 class LetterFiles:
@@ -35,14 +48,14 @@ class LetterFiles:
     Attributes:
         last: number of the last one that there ever was; known to who holds the lock, as is what follows.
         changed: number of the last one that there was when they were changed.
-        settled: a lineage, and how many letters of it are there to stay: later ones are taken back and written again when
-            the run is gone on with; ``("", 0)`` where no run has said so.
+        settled: of lineages that have a note, how many letters are there to stay: later ones are taken back and written
+            again when the run is gone on with.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.last = self.changed = 0
-        self.settled = "", 0
+        self.settled: dict[str, int] = {}
         self._lock: int | None = None
         self._noting = threading.Lock()
 
@@ -60,37 +73,64 @@ class LetterFiles:
         except OSError:
             os.close(descriptor)
             return False
-        noted = os.pread(descriptor, NOTE, 0).decode("ascii", "replace").split()
-        last, changed, lineage, count = noted if len(noted) == 4 else ("0", "0", "", "0")
+        noted = _NUMBERS.match(os.pread(descriptor, NOTED, 0))
+        last, self.changed = map(int, noted.groups()) if noted else (0, 0)
         self._lock = descriptor
-        self.last = max(int(last), *(number for number, _ in self), 0)
-        self.changed, self.settled = int(changed), ("" if lineage == "-" else lineage, int(count))
+        self.last = max(last, *(number for number, _ in self), 0)
+        self.settled = dict(self._notes())
         return True
 
     def unlock(self) -> None:
         """Let others hold it; more than once is fine."""
-        descriptor, self._lock = self._lock, None
+        with self._noting:
+            descriptor, self._lock = self._lock, None
         if descriptor is not None:
             os.close(descriptor)
 
+    def _write_numbers(self) -> None:
+        assert self._lock is not None
+        os.pwrite(self._lock, f"{self.last:08}\n{self.changed:08}\n".encode(), 0)
+
+    # The notes
+
+    def _notes(self) -> Iterator[tuple[str, int]]:
+        for found in filter(None, map(_NOTE.fullmatch, os.listdir(self.folder))):
+            with open(self._note(found[1]), "rb") as file:
+                text = file.read(NOTED).strip()
+            yield found[1], int(text) if text.isdigit() else 0  # of one that a power cut took, none is known to stay
+
+    def _note(self, lineage: str) -> str:
+        return os.path.join(self.folder, f"letters-{lineage}.run")
+
     def settle(self, lineage: str, count: int) -> None:
-        """Write down what is ``settled``; this may be lost, but for the first of a lineage.
+        """Note how many letters of a lineage are ``settled``; this may be lost, but for the first time.
 
         Raises:
             OSError: it cannot be written.
         """
-        first = lineage != self.settled[0]
-        self.settled = lineage, count
-        self._note()
-        if first and self._lock is not None:
-            os.fsync(self._lock)
-
-    def _note(self) -> None:
         with self._noting:
-            if self._lock is not None:
-                lineage, count = self.settled
-                note = f"{self.last:08}\n{self.changed:08}\n{lineage or '-'}\n{count:018}\n"
-                os.pwrite(self._lock, note.encode().ljust(NOTE), 0)
+            if self._lock is None:  # it is too late
+                return
+            path = self._note(lineage)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.pwrite(descriptor, f"{count:018}\n".encode(), 0)
+                if lineage not in self.settled:
+                    os.fsync(descriptor)
+                    sync_folder(path)
+            finally:
+                os.close(descriptor)
+            self.settled[lineage] = count
+
+    def forget(self, lineage: str) -> None:
+        """Remove the note of a lineage: all its letters are there to stay.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        with self._noting:
+            if self.settled.pop(lineage, None) is not None:
+                os.unlink(self._note(lineage))
 
     # The segments
 
@@ -116,8 +156,8 @@ class LetterFiles:
         """
         self.last += 1
         try:
-            self._note()
-            return Appending(os.path.join(self.folder, f"{SEGMENTS}{self.last:08}.jsonl"))
+            self._write_numbers()
+            return Appending(os.path.join(self.folder, f"letters-{self.last:08}.jsonl"))
         except BaseException:
             self.last -= 1
             raise
@@ -129,20 +169,17 @@ class LetterFiles:
             OSError: it cannot be known that this lasts.
         """
         self.changed = self.last
-        self._note()
+        self._write_numbers()
         assert self._lock is not None
         os.fsync(self._lock)
 
     def backwards(self) -> Iterator[bytes]:
         """Yield the lines of all, the last one first; nobody writes to them meanwhile."""
         for _, path in reversed([*self]):
-            if os.path.getsize(path):
-                with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-                    end = len(text)
-                    while end:
-                        start = text.rfind(b"\n", 0, end - 1) + 1
-                        yield text[start:end]
-                        end = start
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:  # else it has been purged
+                if os.fstat(file.fileno()).st_size:
+                    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+                        yield from _backwards(text)
 
 
 def lines(path: str, start: int = 0) -> Iterator[bytes]:
@@ -152,10 +189,24 @@ def lines(path: str, start: int = 0) -> Iterator[bytes]:
         yield from file
 
 
-def count(path: str) -> int:
-    """Return how many lines a segment has."""
-    with open(path, "rb") as file:
+def _backwards(text: mmap.mmap) -> Iterator[bytes]:
+    end = len(text)
+    while end:
+        start = text.rfind(b"\n", 0, end - 1) + 1
+        yield text[start:end]
+        end = start
+
+
+def remove(path: str) -> int:
+    """Remove a segment, and return how many lines went; none if somebody else has removed it.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        os.unlink(path)  # first, so that of two who do so only one tells of it
         return sum(block.count(b"\n") for block in iter(lambda: file.read(PIECE), b""))
+    return 0
 
 
 def pieces(lines: Iterable[bytes], size: int) -> Iterator[bytes]:
@@ -200,7 +251,7 @@ def rewrite(path: str, lines: Iterable[bytes]) -> None:
     Raises:
         OSError: there is no room, or the like; then it is as it was.
     """
-    part = Appending(f"{path}.part")
+    part = Appending(path + _PART)
     try:
         part.cut(0)
         for piece in pieces(lines, PIECE):
@@ -212,5 +263,6 @@ def rewrite(path: str, lines: Iterable[bytes]) -> None:
         os.rename(part.path, path)
     else:
         os.unlink(part.path)
-        os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
     sync_folder(path)

@@ -12,6 +12,9 @@ import msgspec
 
 from streamlab.failures import Failure, Letter
 
+#: Seconds since the epoch, within what every view of them can show: up to the year 2242.
+_Time = Annotated[float, msgspec.Meta(ge=-(2**33), le=2**33)]
+
 
 class LetterFields(TypedDict):
     """The fields of a letter, in the order of its columns; see "the dead letter queue" in ``docs/reliability.md``."""
@@ -27,8 +30,8 @@ class LetterFields(TypedDict):
     error: str
     message: str
     attempts: int
-    first_failed_at: float
-    last_failed_at: float
+    first_failed_at: _Time
+    last_failed_at: _Time
     path: str
     pipeline_version: str
 

@@ -23,6 +23,7 @@ NOTICE_KINDS = (
     "hanging",  # a processor has been at a line for long
     "pickled",  # state is saved in a way that only its own folder is to be trusted with
     "unreadable",  # a file may not be read
+    "left",  # letters that a replay or a purge leaves where they are, and lines that are no letters
 )
 
 

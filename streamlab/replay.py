@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from streamlab.appending import sync_folder
 from streamlab.chosen import Chosen
 from streamlab.dead_letters import DeadLetterQueue
-from streamlab.errors import RunError
+from streamlab.errors import RunError, StreamlabError
 from streamlab.launch import Options, execute
+from streamlab.letter_box import LetterBox, unsettled
 from streamlab.letters import LETTER_COLUMNS, LetterFields, is_whole, line_key
 from streamlab.notices import Notice
 from streamlab.pipeline import Pipeline
@@ -82,10 +83,10 @@ def _whole(letters: Iterable[_Letter], name: str, notices: list[Notice]) -> Iter
             f"{parts:,} dead letter{'' if parts == 1 else 's'} of {name} cannot be run once more, and stay: no whole line"
             " was kept, as it was too long or no text, or they failed at the end of input"
         )
-        notices.append(Notice("truncated", name, message))
+        notices.append(Notice("left", name, message))
 
 
-def _settled(letters: Iterable[LetterFields], queue: DeadLetterQueue, notices: list[Notice]) -> Iterator[LetterFields]:
+def _settled(letters: Iterable[LetterFields], queue: LetterBox, notices: list[Notice]) -> Iterator[LetterFields]:
     """Yield the letters that are there to stay; tell how many are not."""
     others = 0
     for letter in letters:
@@ -94,14 +95,18 @@ def _settled(letters: Iterable[LetterFields], queue: DeadLetterQueue, notices: l
         else:
             others += 1
     if others:
-        message = (
-            f"{others:,} dead letter{'' if others == 1 else 's'} of {queue.name} stay: the run that wrote them was killed"
-            " before it saved that, and writes them again when it is gone on with"
-        )
-        notices.append(Notice("unreadable", queue.name, message))
+        notices.append(unsettled(others, queue.name))
 
 
-def replay_queue(pipeline: Pipeline, queue: DeadLetterQueue, options: Options, choice: Choice = lambda letter: True) -> Run:
+def replay_queue(
+    pipeline: Pipeline,
+    queue: LetterBox,
+    options: Options,
+    choice: Choice = lambda letter: True,
+    *,
+    all: bool = False,
+    restart: bool = False,
+) -> Run:
     """Run the letters of a queue; those that come through are taken out of it, those that fail again stay.
 
     The replay is a run with a checkpoint of its own, in the queue's folder: one that is killed is gone on with by the next
@@ -112,14 +117,21 @@ def replay_queue(pipeline: Pipeline, queue: DeadLetterQueue, options: Options, c
         queue: the queue; no run may be writing to it.
         options: how to run; checkpoint and dead letters are the replay's own.
         choice: tells which letters to take, by default all that have a whole line; others of the same lines go with them.
+        all: nobody will go on with the runs that were killed: take their letters, too, see `LetterBox.give_up`.
+        restart: begin anew where one was interrupted; what that one has put out, comes once more.
 
     Raises:
         SinkError: a run is writing to the queue, or the output cannot be written.
+        RunError: a replay was interrupted, and this one cannot go on with it.
     """
-    queue.begin()
+    queue.hold()
     try:
+        if all:
+            queue.give_up()
         work = os.path.join(queue.name, "replay")
-        shutil.rmtree(f"{work}-done", ignore_errors=True)
+        if restart:
+            _remove(work)
+        shutil.rmtree(_done(work), ignore_errors=True)
         os.makedirs(work, mode=0o700, exist_ok=True)
         chosen = Chosen(work)
         try:
@@ -127,27 +139,49 @@ def replay_queue(pipeline: Pipeline, queue: DeadLetterQueue, options: Options, c
         finally:
             chosen.close()
         if run.state == "finished":
-            os.rename(work, f"{work}-done")  # at once, so that half of it is never gone on with
-            sync_folder(work)
-            shutil.rmtree(f"{work}-done")
+            _remove(work)
         return run
     finally:
-        queue.close()
+        queue.release()
 
 
-def _replay(pipeline: Pipeline, queue: DeadLetterQueue, chosen: Chosen, options: Options, choice: Choice) -> Run:
+def _done(work: str) -> str:
+    return f"{work}-done"
+
+
+def _remove(work: str) -> None:
+    """Remove the folder of a replay: at once, so that half of it is never gone on with."""
+    shutil.rmtree(_done(work), ignore_errors=True)
+    if os.path.isdir(work):
+        os.rename(work, _done(work))
+        sync_folder(work)
+        shutil.rmtree(_done(work))
+
+
+def _replay(pipeline: Pipeline, queue: LetterBox, chosen: Chosen, options: Options, choice: Choice) -> Run:
     notices: list[Notice] = []
-    if not chosen.complete:
+    anew = not chosen.complete
+    if anew:
         with chosen.transaction():
             chosen.choose(_whole(_settled(filter(choice, queue.letters()), queue, notices), queue.name, notices))
     notices += queue.notices
     queue.notices.clear()
     again = _Again(os.path.join(chosen.folder, "again"), max_bytes=2**62)
-    run = execute(
-        pipeline,
-        LetterSource(chosen.after, f"dead letters of {queue.name}", notices),
-        replace(options, checkpoint=os.path.join(chosen.folder, "checkpoint"), dead_letters=again),
-    )
+    try:
+        run = execute(
+            pipeline,
+            LetterSource(chosen.after, f"dead letters of {queue.name}", notices),
+            replace(options, checkpoint=os.path.join(chosen.folder, "checkpoint"), dead_letters=again),
+        )
+    except StreamlabError as error:  # nothing was run
+        if anew:
+            _remove(chosen.folder)  # so that this one does not bind the next
+            raise
+        raise RunError(
+            f"a replay of {queue.name} was interrupted, and this one cannot go on with it:"
+            f" {str(error).partition(': give what it was')[0]}; give the same pipeline and the same output, or begin anew"
+            " with all letters that are in the queue: streamlab dlq replay --restart"
+        ) from error
     if run.state == "finished":
         with chosen.transaction():
             chosen.failed_again(again.letters())

@@ -163,6 +163,55 @@ def test_dead_letters_are_listed_replayed_and_purged(folder: Path) -> None:
     assert "0 dead letters" in streamlab_("dlq", "list", "state", cwd=folder).stderr
 
 
+DIES = """
+import os, time
+from pathlib import Path
+from streamlab import Pipeline
+def fail(line):
+    if line == "die":
+        while not any(path.stat().st_size for path in Path("letters").glob("*.jsonl")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), 9)
+    raise ValueError("never")
+dies = Pipeline("dies").add("fail", fail)
+"""
+
+
+@pytest.mark.parametrize("command", [["purge", "letters", "--yes"], ["replay", "letters", "--pipeline", "pipes.py:mended"]])
+def test_letters_of_a_run_that_was_given_up_go_when_that_is_said(folder: Path, command: list[str]) -> None:
+    (folder / "dies.py").write_text(DIES)
+    (folder / "in.log").write_text("".join(f"line {n}\n" for n in range(8)) + "die\n")
+    options = ("--checkpoint-interval", "1000", "--dead-letters", "letters")
+    assert streamlab_("in.log", "--pipeline", "dies.py", *RUN, *options, cwd=folder).returncode == -signal.SIGKILL
+    before = streamlab_("dlq", "list", "letters", "--json", cwd=folder).stdout
+    kept = streamlab_("dlq", *command, cwd=folder)
+    assert kept.returncode == 0 and "letters stay" in kept.stderr.replace("letter of letters stays", "letters stay")
+    assert "--all" in kept.stderr
+    assert streamlab_("dlq", "list", "letters", "--json", cwd=folder).stdout == before != ""
+    done = streamlab_("dlq", *command, "--all", cwd=folder)
+    assert done.returncode == 0 and "stay" not in done.stderr
+    if command[0] == "replay":
+        assert done.stdout.splitlines() == [json.loads(line)["line"] for line in before.splitlines()]
+    assert streamlab_("dlq", "list", "letters", "--json", cwd=folder).stdout == ""
+
+
+def test_a_replay_that_was_interrupted_is_begun_anew(folder: Path) -> None:
+    (folder / "stops.py").write_text(
+        "from streamlab import Pipeline\n"
+        "stops = Pipeline('mended').add('keep', lambda line: 1 / int(line != 'line 17'), on_error='stop')\n"
+    )
+    (folder / "in.log").write_text("line 7\nline 17\n")
+    streamlab_("in.log", "--pipeline", "pipes.py:numbered", *RUN, cwd=folder)
+    stopped = streamlab_("dlq", "replay", "state", "--pipeline", "stops.py", "--output", "one.log", cwd=folder)
+    assert stopped.returncode == 1
+    again = ("dlq", "replay", "state", "--pipeline", "pipes.py:mended", "--output", "two.log")
+    refused = streamlab_(*again, cwd=folder)
+    assert refused.returncode == 2 and "--restart" in refused.stderr and not (folder / "two.log").exists()
+    assert streamlab_(*again, "--restart", cwd=folder).returncode == 0
+    assert rows(folder / "two.log") == ["line 7", "line 17"]
+    assert "0 dead letters" in streamlab_("dlq", "list", "state", cwd=folder).stderr
+
+
 @pytest.mark.parametrize("command", [["list"], ["purge", "--yes"], ["replay", "--pipeline", "pipes.py:mended"]])
 def test_a_queue_that_is_not_there_is_said(folder: Path, command: list[str]) -> None:
     done = streamlab_("dlq", command[0], "nowhere", *command[1:], cwd=folder)

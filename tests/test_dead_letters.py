@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -25,8 +27,8 @@ from streamlab import Pipeline
 from streamlab.dead_letters import DeadLetterQueue
 from streamlab.errors import RunError, SinkError
 from streamlab.failures import Failure
-from streamlab.letters import LETTER_COLUMNS, LetterFields
-from streamlab.run import Run
+from streamlab.letters import LETTER_COLUMNS, LetterFields, encoded, letters_of
+from streamlab.run import ENDED, Run
 from streamlab.texts import as_bytes
 from tests.waiting import until
 
@@ -161,6 +163,24 @@ def test_a_run_waits_for_room_in_its_queue(tmp_path: Path) -> None:
     assert live.ledger["dead_lettered"] == len(LINES)
 
 
+def test_letters_are_purged_while_the_oldest_are_dropped(tmp_path: Path) -> None:
+    queue = DeadLetterQueue(tmp_path, max_bytes=16_000, when_full="drop_oldest")
+    live = fails().start(trickle(LINES), dead_letters=queue)
+
+    def purge() -> int:
+        purged = 0
+        while live.state not in ENDED:
+            purged += DeadLetterQueue(tmp_path).purge()
+        return purged
+
+    with ThreadPoolExecutor(2) as others:
+        purging = [others.submit(purge) for _ in range(2)]
+        live.wait(50)
+    assert live.state == "finished", live.exception
+    purged = sum(others.result() for others in purging)
+    assert purged + live.notices.attrs["lost_lines"] + len(texts(tmp_path)) == len(LINES)
+
+
 @pytest.mark.parametrize("wrong", [{"max_bytes": 0}, {"max_bytes": 1.5}, {"when_full": "perhaps"}])
 def test_wrong_bounds_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(SinkError, match=next(iter(wrong))):
@@ -226,6 +246,17 @@ def test_a_change_that_is_interrupted_is_done_again(tmp_path: Path) -> None:
     ]
 
 
+def test_only_segments_in_which_something_changes_are_written(tmp_path: Path) -> None:
+    filled(tmp_path, 10_000)
+    before = {path: path.stat().st_ino for path in tmp_path.glob("*.jsonl")}
+    queue = DeadLetterQueue(tmp_path)
+    queue.hold()
+    queue.change(lambda letter: [] if letter["line"] == "line 5000" else None)
+    queue.release()
+    assert sum(path.stat().st_ino != number for path, number in before.items()) == 1 < len(before)
+    assert texts(tmp_path) == [f"line {n}" for n in range(10_000) if n != 5000]
+
+
 # Replaying
 
 
@@ -260,10 +291,7 @@ def test_letters_that_come_through_are_taken_out_of_the_queue(tmp_path: Path) ->
     [left] = DeadLetterQueue(tmp_path / "letters").letters()
     assert (left["line"], left["line_no"], left["attempts"], left["message"]) == ("two", 1, 2, "has 'two'")
     assert run.state == "finished"
-    assert (
-        os.listdir(tmp_path / "letters") == ["lock", *sorted(p.name for p in (tmp_path / "letters").glob("*.jsonl"))] or True
-    )
-    assert not (tmp_path / "letters" / "replay").exists()
+    assert sorted(os.listdir(tmp_path / "letters")) == ["letters-00000001.jsonl", "letters.lock"]
 
 
 class Ends:
@@ -427,6 +455,95 @@ def test_a_queue_is_made_to_last_while_it_goes_on_to_its_next_segment(tmp_path: 
     queue.close()
 
 
+def keeps() -> Pipeline:
+    return Pipeline("keeps").add("keep", str)
+
+
+KILLED_RUN = """
+import os, signal, sys, time
+from pathlib import Path
+from streamlab import Pipeline
+from streamlab.checkpoint import Checkpoint
+folder, name, lines = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+before = sum(path.stat().st_size for path in folder.glob("letters/*.jsonl"))
+def fail(line):
+    if line == "die":
+        while sum(path.stat().st_size for path in folder.glob("letters/*.jsonl")) == before:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise ValueError(line)
+options = {"checkpoint": Checkpoint(folder / name, interval=1000), "dead_letters": folder / "letters"}
+Pipeline("fails").add("fail", fail).run(lines, output=folder / f"{name}.out", **options)
+"""
+
+
+def killed(folder: Path, name: str) -> list[str]:
+    """Kill a run that has written letters, and has not saved that; return its lines."""
+    lines = [*(f"line {n} of {name}" for n in range(8)), "die"]
+    done = subprocess.run([sys.executable, "-c", KILLED_RUN, folder, name, *lines], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return lines
+
+
+def test_letters_of_killed_runs_stay_until_these_are_gone_on_with(tmp_path: Path) -> None:
+    folder = tmp_path / "letters"
+    lines = {name: killed(tmp_path, name) for name in ("one", "two")}
+    fails().run(["of another"], output=tmp_path / "out", checkpoint=tmp_path / "three", dead_letters=folder)
+    before = texts(folder)
+    run = keeps().replay(folder)
+    assert run.output["value"].tolist() == ["of another"]
+    assert run.notices["kind"].tolist() == ["left"] and "when it is gone on with" in run.notices["message"][0]
+    assert texts(folder) == before[:-1]
+    for name in lines:
+        options: dict[str, Any] = {"checkpoint": tmp_path / name, "dead_letters": folder}
+        assert fails("line").run(lines[name], output=tmp_path / f"{name}.out", **options).state == "finished"
+    assert keeps().replay(folder).output["value"].tolist() == [*lines["one"][:-1], *lines["two"][:-1]]
+    assert os.listdir(folder) == ["letters.lock"]
+
+
+def test_letters_of_a_run_that_was_given_up_can_be_purged(tmp_path: Path) -> None:
+    killed(tmp_path, "one")
+    shutil.rmtree(tmp_path / "one")
+    queue = DeadLetterQueue.at(tmp_path / "letters")
+    count = len([*queue.letters()])
+    assert queue.purge() == 0 and len([*queue.letters()]) == count
+    [notice] = queue.notices
+    assert notice.kind == "left" and "purge --all" in notice.message
+    assert queue.purge(all=True) == count
+    assert os.listdir(tmp_path / "letters") == ["letters.lock"]
+
+
+def test_a_run_that_was_given_up_and_is_gone_on_with_writes_its_letters_again(tmp_path: Path) -> None:
+    lines = killed(tmp_path, "one")
+    assert DeadLetterQueue.at(tmp_path / "letters").purge(all=True) > 0
+    options: dict[str, Any] = {"checkpoint": tmp_path / "one", "dead_letters": tmp_path / "letters"}
+    assert fails("line").run(lines, output=tmp_path / "one.out", **options).state == "finished"
+    assert texts(tmp_path / "letters") == lines[:-1]
+
+
+def stops() -> Pipeline:
+    return Pipeline("stops").add("stop", lambda line: 1 / 0, on_error="stop")
+
+
+def test_a_replay_that_was_interrupted_is_not_gone_on_with_by_another(tmp_path: Path) -> None:
+    fails().run(["a"], dead_letters=tmp_path / "letters")
+    assert stops().replay(tmp_path / "letters", output=tmp_path / "one").state == "failed"
+    with pytest.raises(RunError, match="was interrupted, and this one cannot go on with it") as refused:
+        stops().replay(tmp_path / "letters", output=tmp_path / "two")
+    assert str(tmp_path / "one") in str(refused.value) and "--restart" in str(refused.value)
+    assert "another checkpoint" not in str(refused.value)
+    assert texts(tmp_path / "letters") == ["a"]
+
+
+def test_a_replay_that_is_refused_does_not_bind_the_next(tmp_path: Path) -> None:
+    fails().run(["a"], dead_letters=tmp_path / "letters")
+    (tmp_path / "one").write_text("mine\n")
+    with pytest.raises(SinkError, match="is there already and not empty"):
+        keeps().replay(tmp_path / "letters", output=tmp_path / "one")
+    fails().run(["b"], dead_letters=tmp_path / "letters")
+    assert keeps().replay(tmp_path / "letters").output["value"].tolist() == ["a", "b"]
+
+
 def test_a_queue_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="there is no dead letter queue in"):
         fails().replay(tmp_path / "nowhere")
@@ -442,7 +559,9 @@ def test_a_torn_letter_is_none_yet(tmp_path: Path) -> None:
     assert not queue.notices
 
 
-FOREIGN = ["no JSON", '{"mine": 1}', "7", "[]", "", '{"event_id": "x-1"}', "[" * 10_000, "\udcff\udc80"]
+LATE = Failure(1, 1e300, "p", "processing", "E", "m", "line", number=1)
+NEVER = encoded(next(letters_of([LATE], "x", ""))).decode().strip()
+FOREIGN = ["no JSON", NEVER, '{"mine": 1}', "7", "[]", "", '{"event_id": "x-1"}', "[" * 10_000, "\udcff\udc80"]
 
 
 @pytest.mark.parametrize("foreign", FOREIGN, ids=range(len(FOREIGN)))
@@ -518,6 +637,42 @@ def test_files_of_others_in_the_folder_are_left_alone(tmp_path: Path) -> None:
     assert texts(tmp_path) == ["a", "b"]
     DeadLetterQueue(tmp_path).purge()
     assert (tmp_path / "20250105.jsonl").read_text() == '{"mine": 1}\n'
+
+
+def test_files_that_have_names_like_those_of_the_queue_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    fails().run(["one"], dead_letters=folder, output=tmp_path / "out", checkpoint=tmp_path / "state")
+    for number, name in enumerate(["letters-app.log", "letters-1.jsonl", "letters-00000001.jsonl.old", "lock"]):
+        (folder / name).write_text(f"{number}\n")
+    run = fails("-").run(folder, dead_letters=folder, output=None)
+    assert sorted(run.output["value"]) == ["0", "1", "2", "3"]
+
+
+def test_a_file_of_the_user_that_is_called_lock_stays(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("three words here\n")
+    fails().run(["a"], dead_letters=tmp_path)
+    assert (tmp_path / "lock").read_text() == "three words here\n"
+
+
+@pytest.mark.parametrize("text", [b"one two three four", bytes(50), b"9" * 90, b"\xff\n", b""])
+def test_a_queue_whose_lock_and_notes_a_crash_has_spoilt_goes_on(tmp_path: Path, text: bytes) -> None:
+    fails().run(["a"], dead_letters=tmp_path)
+    (tmp_path / "letters.lock").write_bytes(text)
+    (tmp_path / "letters-0123abcd.run").write_bytes(text)
+    fails().run(["b"], dead_letters=tmp_path)
+    assert keeps().replay(tmp_path).output["value"].tolist() == ["a", "b"]
+
+
+def test_checkpoint_and_queue_may_be_in_one_folder(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "checkpoint": tmp_path / "both",
+        "dead_letters": tmp_path / "both",
+        "output": tmp_path / "out",
+    }
+    fails("b").run(["a", "b"], **options)
+    assert fails("b").run(["a", "b", "bc"], **options).state == "finished"
+    assert texts(tmp_path / "both") == ["b", "bc"] and (tmp_path / "out").read_text() == "A\n"
+    assert keeps().replay(tmp_path / "both").output["value"].tolist() == ["b", "bc"]
 
 
 def test_a_segment_that_is_shorter_than_it_was_is_refused(tmp_path: Path) -> None:
