@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -63,15 +64,18 @@ def whole(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Return a number of seconds.
+    """Return a number of seconds, above 0.
 
     Raises:
         ValueError: it is none.
     """
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not a number of seconds") from None
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ValueError(f"{text!r} is not a number of seconds above 0")
+    return number
 
 
 def truth(text: str) -> bool:

@@ -20,7 +20,7 @@ from streamlab.state import Packed, packed, unpacked
 
 #: Of what is in the database; another one is refused.
 FORMAT = 1
-DATABASE, LOCK = "checkpoint.db", "lock"
+DATABASE, LOCK = "checkpoint.db", "checkpoint.lock"
 #: Primary result codes (https://www.sqlite.org/rescode.html) of what may be over by and by.
 _FOR_NOW = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
 #: Extended codes of what a second attempt would only seem to mend: a disk that could not say that data has reached it.
@@ -80,7 +80,7 @@ class Checkpoint:
     @staticmethod
     def writes(name: str) -> bool:
         """Tell of a name in the folder whether it is of a file of the checkpoint."""
-        return name == LOCK or name.startswith(DATABASE)
+        return name in (LOCK, DATABASE, *(DATABASE + end for end in ("-wal", "-shm", "-journal")))
 
     def begin(self) -> None:
         """Take it for a run, until it is closed.

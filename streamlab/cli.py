@@ -5,7 +5,6 @@ Data goes to standard output, all else to standard error.
 
 from __future__ import annotations
 
-import math
 import os
 import stat
 import sys
@@ -15,7 +14,7 @@ from typing import Any, Literal
 
 import click
 
-from streamlab import __version__
+from streamlab import __version__, addresses
 from streamlab.checkpoint import Checkpoint
 from streamlab.config import load_pipeline
 from streamlab.dead_letters import MAX_BYTES, WHEN_FULL, DeadLetterQueue, WhenFull
@@ -102,12 +101,9 @@ def seconds(text: str) -> float:
         click.BadParameter: it is no number above 0.
     """
     try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < math.inf:
-        raise click.BadParameter(f"{text!r}: give a number of seconds above 0")
-    return number
+        return addresses.seconds(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.group(

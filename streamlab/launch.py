@@ -27,10 +27,8 @@ from streamlab.runners import Runner
 from streamlab.runners.endurance import OnOutage
 from streamlab.runners.host import LocalHost
 from streamlab.runners.local import LocalRunner
-from streamlab.sinks import Durable, Sink, open_sink
+from streamlab.sinks import Durable, OnFiles, Sink, open_sink
 from streamlab.sinks.collect import Collect
-from streamlab.sinks.files import FileSink
-from streamlab.sinks.stdout import StreamSink
 from streamlab.sources import Resumable, Source, Sparing, open_source
 from streamlab.sources.own import Own
 from streamlab.traces import TRACE_MODES, TraceMode, Traces
@@ -195,10 +193,9 @@ def _prepare(pipeline: Pipeline, source: Any, options: Options, *, live: bool) -
         )
         opened.callback(lines.close)
         sink = Collect(LIVE_OUTPUTS if live else None) if options.output is None else open_sink(options.output)
-        opened.callback(sink.close)
+        if sink is not options.output:  # else another run may have it, which is told when it begins
+            opened.callback(sink.close)
         letters = _letters(options, checkpoint)
-        if letters is not None:
-            opened.callback(letters.close)
         keep = None if options.output is None and not live and letters is None else DEAD_LETTERS
         traces = Traces(options.trace, options.trace_limit)
         journal = Journal(Ledger(pipeline.entry.name), History(pipeline.processors), traces, Failures(keep))
@@ -208,7 +205,12 @@ def _prepare(pipeline: Pipeline, source: Any, options: Options, *, live: bool) -
             _check_facts(checkpoint, saved, _facts(checkpoint, pipeline, lines, sink, letters))
         if isinstance(lines, Sparing):
             lines.leave_out(_own(checkpoint, sink, letters))
-        _go_on(checkpoint, saved, lines, sink, letters, journal)
+        journal.lineage = str(checkpoint.facts["lineage"]) if checkpoint is not None else secrets.token_hex(6)
+        if checkpoint is None or saved is None:
+            _begin(opened, sink, letters, journal)
+        else:
+            _resume(opened, saved, lines, sink, letters, journal)
+            journal.restore(saved["books"], checkpoint.history(), saved["uptime"])
         runner = LocalRunner(
             engine,
             lines,
@@ -242,12 +244,9 @@ def _letters(options: Options, checkpoint: Checkpoint | None) -> DeadLetterQueue
 
 def _own(checkpoint: Checkpoint | None, sink: Sink, letters: DeadLetterQueue | None) -> Own:
     """Return what the run itself writes."""
-    files: list[str | int] = []
-    if isinstance(sink, FileSink | StreamSink):
-        files.append(1 if sink.name == "stdout" else sink.name)
     folders = [] if checkpoint is None else [(checkpoint.folder, checkpoint.writes)]
     folders += [] if letters is None else [(letters.name, letters.writes)]
-    return Own(files, folders)
+    return Own(sink.files() if isinstance(sink, OnFiles) else [], folders)
 
 
 def _states(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -274,10 +273,16 @@ def _facts(
     return {
         "pipeline": pipeline.name,
         "kind of source": type(source).__name__,
-        "output": os.path.abspath(sink.name) if isinstance(sink, FileSink) else sink.name,
+        "output": _place(sink),
         "dead letters": None if letters is None else os.path.abspath(letters.name),
         _FOLDER: os.path.abspath(checkpoint.folder),
     }
+
+
+def _place(sink: Sink) -> str:
+    """Return where outputs go: the path of a file in full, else what the sink is called."""
+    paths = [file for file in (sink.files() if isinstance(sink, OnFiles) else []) if isinstance(file, str)]
+    return os.path.abspath(paths[0]) if paths else sink.name
 
 
 def _check_facts(checkpoint: Checkpoint, saved: Mapping[str, Any] | None, facts: dict[str, str | None]) -> None:
@@ -295,29 +300,31 @@ def _same(then: str | None, now: str | None, folder_then: Any, folder_now: Any) 
     return os.path.relpath(then, folder_then) == os.path.relpath(now, folder_now)
 
 
-def _go_on(
-    checkpoint: Checkpoint | None,
-    saved: Mapping[str, Any] | None,
+def _begin(opened: ExitStack, sink: Sink, letters: DeadLetterQueue | None, journal: Journal) -> None:
+    """Have everything where it begins."""
+    if letters is not None:
+        letters.begin(journal.lineage, journal.version)
+        opened.callback(letters.close)
+    if isinstance(sink, Durable):  # last, so that the output is as it was if any of them refuses
+        sink.begin()
+        opened.callback(sink.close)
+
+
+def _resume(
+    opened: ExitStack,
+    saved: Mapping[str, Any],
     source: Source,
     sink: Sink,
     letters: DeadLetterQueue | None,
     journal: Journal,
 ) -> None:
-    """Put everything where it was saved to be, or where it begins."""
-    journal.lineage = secrets.token_hex(6) if checkpoint is None else str(checkpoint.facts["lineage"])
-    if saved is None or checkpoint is None:
-        if letters is not None:
-            letters.begin(journal.lineage, journal.version)
-        if isinstance(sink, Durable):  # last, so that the output is as it was if any of them refuses
-            sink.begin()
-        return
+    """Put everything where it was saved to be."""
     if isinstance(source, Resumable) and saved["source"] is not None:
         source.resume(saved["source"])
     if letters is not None:
         letters.resume(saved["letters"], saved["books"]["failures"][1], journal.lineage, journal.version)
+        opened.callback(letters.close)
         journal.failures.letters.extend(letters.recent(journal.lineage, DEAD_LETTERS))
-    journal.restore(saved["books"], checkpoint.history(), saved["uptime"])
-    if isinstance(sink, FileSink) and saved["books"]["ended"]:
-        sink.check_end(saved["sink"])
     if isinstance(sink, Durable):
-        sink.resume(saved["sink"])
+        sink.resume(saved["sink"], ended=saved["books"]["ended"])
+        opened.callback(sink.close)

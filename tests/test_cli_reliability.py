@@ -355,7 +355,7 @@ def test_a_signal_ends_a_program_that_cannot_save_where_it_begins(folder: Path, 
 def test_seconds_are_a_number_above_0(folder: Path, option: str, given: str) -> None:
     done = streamlab_("in.log", *RUN, f"{option}={given}", cwd=folder)
     assert (
-        done.returncode == 2 and f"Invalid value for '{option}': '{given}': give a number of seconds above 0" in done.stderr
+        done.returncode == 2 and f"Invalid value for '{option}': '{given}' is not a number of seconds above 0" in done.stderr
     )
     assert not (folder / "out.log").exists() and not (folder / "state").exists()
 

@@ -26,6 +26,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streamlab import Pipeline
 from streamlab.errors import SinkError
 from streamlab.sinks import Sink, open_sink
 from streamlab.sinks.callables import CallableSink
@@ -140,9 +141,9 @@ def test_a_file_with_content_is_only_replaced_when_told(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_missing_and_a_folder_as_file(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match=r"there is no folder .*nowhere to write out\.log in"):
-        open_sink(tmp_path / "nowhere" / "out.log")
+        FileSink(tmp_path / "nowhere" / "out.log").begin()
     with pytest.raises(SinkError, match="cannot be written: Is a directory"):
-        open_sink(tmp_path)
+        FileSink(tmp_path).begin()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
@@ -189,9 +190,28 @@ def test_a_batch_that_does_not_fit_leaves_no_torn_line(tmp_path: Path) -> None:
 
 def test_a_sink_that_was_closed_says_so(tmp_path: Path) -> None:
     sink = open_sink(tmp_path / "out.log")
+    put(sink, ["a"])
     sink.close()
-    with pytest.raises(SinkError, match="closed file"):
-        put(sink, ["a"])
+    with pytest.raises(SinkError, match="it has been closed"):
+        put(sink, ["b"])
+
+
+def test_a_sink_is_one_runs_at_a_time(tmp_path: Path) -> None:
+    sink, over = FileSink(tmp_path / "out.log", overwrite=True), threading.Event()
+    with Pipeline("first").add("copy", str).start(iter(over.wait, True), output=sink) as first:
+        for other in (sink, FileSink(tmp_path / "out.log", overwrite=True), tmp_path / "out.log"):
+            with pytest.raises(SinkError, match="is being written by another run"):
+                Pipeline("second").add("copy", str).run(["b"], output=other)
+        assert (tmp_path / "out.log").exists() and first.state == "running"
+        over.set()
+    Pipeline("third").add("copy", str).run(["c"], output=sink)
+    assert (tmp_path / "out.log").read_text() == "c\n"
+
+
+def test_a_device_can_be_gone_on_with(tmp_path: Path) -> None:
+    for received in (2, 3):
+        run = Pipeline("p").add("copy", str).run(["a", "b", "c"][:received], output="/dev/null", checkpoint=tmp_path)
+        assert (run.state, run.ledger["received"]) == ("finished", received)
 
 
 PROGRAM = """

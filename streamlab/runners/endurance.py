@@ -48,7 +48,7 @@ class Endurance:
         try:
             return function()
         except Outage as outage:
-            if not (self._waits or outage.waits):
+            if not self._worth_waiting(outage):
                 raise
         import tenacity  # 50 ms to import: only for who has to wait
 
@@ -67,7 +67,7 @@ class Endurance:
             self.tell(str(state.outcome.exception()))
 
         result = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Outage),
+            retry=tenacity.retry_if_exception(self._worth_waiting),
             wait=tenacity.wait_exponential(multiplier=FIRST, max=LONGEST),
             stop=given_up,
             sleep=lambda seconds: self._pause(seconds),
@@ -76,6 +76,9 @@ class Endurance:
         )(function)
         self.tell(None)
         return result
+
+    def _worth_waiting(self, error: BaseException) -> bool:
+        return isinstance(error, Outage) and (self._waits or error.waits)
 
     def _pause(self, seconds: float) -> None:
         if self._stopping.is_set():

@@ -50,6 +50,15 @@ class Sink(Protocol):
 
 
 @runtime_checkable
+class OnFiles(Protocol):
+    """A sink that writes to files: they are not to be read by the same run."""
+
+    def files(self) -> list[str | int]:
+        """Return their paths, or descriptors."""
+        ...
+
+
+@runtime_checkable
 class Finishing(Protocol):
     """A sink that has something left to write when all outputs have come."""
 
@@ -86,8 +95,12 @@ class Durable(Protocol):
         """
         ...
 
-    def resume(self, mark: Any) -> None:
+    def resume(self, mark: Any, *, ended: bool = False) -> None:
         """Take back all that was written after a `mark` of an earlier sink of the same place; called before ``write``.
+
+        Args:
+            mark: as `mark` gave it.
+            ended: whether the run whose last mark it is came to its end: what is there beyond it is not its own.
 
         Raises:
             SinkError: what is there is not what was there at the mark.

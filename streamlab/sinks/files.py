@@ -32,86 +32,94 @@ class FileSink:
         path: where to write.
         overwrite: replace a file that is there and not empty; otherwise that is refused.
 
+    The file is opened, and made, when a run begins, and is then that run's alone until it is closed.
+
     Attributes:
         notices: what a run that goes on has taken back.
-
-    Raises:
-        SinkError: its folder is not there, or it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         self.name = os.path.expanduser(os.fspath(path))
         self._overwrite = overwrite
-        self._begun = False
+        self._file: Appending | None = None
+        self._closed = False
         self._pack = PACKERS.get(os.path.splitext(self.name)[1].lower())
         self._packing: Packing | None = None
         self._waiting: bytes | memoryview | None = None  # a batch that the file has not taken yet
         self._refused: list[tuple[int, BaseException]] = []  # of that batch
         self._ending = b""  # of a compressed stream that is complete, and that the file has not taken yet
-        self._file = _open(self.name)
         self.notices: deque[Notice] = deque()
 
     columns = True
     any_thread = True
 
+    def files(self) -> list[str | int]:
+        """Return the file's path."""
+        return [self.name]
+
     def begin(self) -> None:
         """Begin anew, before anything is written.
 
         Raises:
-            SinkError: the file is there already and not empty.
+            SinkError: it cannot be opened; it is there already and not empty; another run writes to it.
         """
-        if self._file.length and not self._overwrite:
-            self._file.close()
-            raise SinkError(
-                f"{self.name} is there already and not empty: give another path, or overwrite=True to replace it"
-            )
-        self._own()
-        if self._file.length:
-            self._cut(0)
+        file = self._opened()
+        try:
+            if file.length and not self._overwrite:
+                raise SinkError(
+                    f"{self.name} is there already and not empty: give another path, or overwrite=True to replace it"
+                )
+            self._cut(file, 0)
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
 
-    def _own(self) -> None:
-        """Keep other runs from writing to the file."""
-        if self._file.closed:
-            raise SinkError(f"{self.name} cannot be written: I/O operation on closed file")
-        if not self._file.alone():
-            self._file.close()
-            raise SinkError(f"{self.name} is being written by another run: give each its own")
-        self._begun = True
-
-    def check_end(self, mark: Any) -> None:
-        """See that a run which came to its end is the last that has written to the file.
+    def resume(self, mark: Any, *, ended: bool = False) -> None:
+        """Go on at a mark; what was written after it is cut off, and that is said.
 
         Raises:
-            SinkError: there is something else, or more, in it than what that one wrote.
+            SinkError: the file is not the one that it was then; another run writes to it; after a run that ended, there
+                is more than it had written.
         """
-        self._check(mark)
-        if (more := self._file.length - mark["length"]) > 0:
+        file = self._opened()
+        try:
+            self._take_back(file, mark, ended)
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
+
+    def _opened(self) -> Appending:
+        if self._file is not None:
+            raise SinkError(f"{self.name} is being written by another run: give each its own")
+        self._closed, self._packing, self._waiting, self._ending = False, None, None, b""
+        return _open(self.name)
+
+    def _take_back(self, file: Appending, mark: Any, ended: bool) -> None:
+        length = mark["length"]
+        if file.length < length:
+            raise SinkError(f"{self.name} is shorter than the {length:,} bytes that were written to it; {_RESTORE}")
+        other = not length and file.length and file.inode() != mark["inode"]
+        if mark["tail"] != self._tail(file, length) or other:
+            raise SinkError(f"{self.name} does not have what was written to it; {_RESTORE}")
+        more = file.length - length
+        if more and ended:
             raise SinkError(
                 f"{self.name} has {more:,} bytes after what was written to it, from somebody else: move them to another"
                 " file, as a run that goes on cuts off what is not its own"
             )
-
-    def resume(self, mark: Any) -> None:
-        """Go on at a mark; what was written after it is cut off, and that is said.
-
-        Raises:
-            SinkError: the file is not the one that it was then, or another run writes to it.
-        """
-        self._check(mark)
-        self._own()
-        if (more := self._file.length - mark["length"]) > 0:
+        if more:
             message = f"{self.name}: {more:,} bytes that came after the last checkpoint were taken back, to be made anew"
             self.notices.append(Notice("taken back", self.name, message))
-        self._cut(mark["length"])
+            self._cut(file, length)
 
-    def _check(self, mark: Any) -> None:
-        """See that the file begins with what had been written to it at a mark."""
-        length = mark["length"]
-        if self._file.length < length:
-            raise SinkError(f"{self.name} is shorter than the {length:,} bytes that were written to it; {_RESTORE}")
-        other = not length and self._file.length and self._file.inode() != mark["inode"]
-        if mark["tail"] != self._tail(length) or other:
-            raise SinkError(f"{self.name} does not have what was written to it; {_RESTORE}")
+    def _cut(self, file: Appending, length: int) -> None:
+        try:
+            if file.length != length:
+                file.cut(length)
+        except OSError as error:
+            raise SinkError(f"{self.name} cannot be cut back to {length:,} bytes: {_reason(error)}") from error
 
     def mark(self) -> Any:
         """Return how much has been written, and by what to know the file again.
@@ -121,10 +129,10 @@ class FileSink:
             SinkError: somebody else has written to it, or it is not there any more.
         """
         self.finish()
-        if not self._file.intact():
+        file = self._in_use
+        if not file.intact():
             raise SinkError(f"{self.name} has been written to, or cut, by somebody else while a run was writing it")
-        length = self._file.length
-        return {"length": length, "tail": self._tail(length), "inode": self._file.inode()}
+        return {"length": file.length, "tail": self._tail(file, file.length), "inode": file.inode()}
 
     def sync(self) -> None:
         """See to it that what was written survives a crash.
@@ -133,7 +141,7 @@ class FileSink:
             SinkError: it cannot be known that it does.
         """
         try:
-            self._file.sync()
+            self._in_use.sync()
         except (OSError, ValueError) as error:
             raise SinkError(f"{self.name} cannot be made to last on its disk: {_reason(error)}") from error
 
@@ -144,7 +152,7 @@ class FileSink:
             Outage: the disk is full, or the like; the file has nothing of the batch, which is to be written again.
             SinkError: it has been closed.
         """
-        if not self._begun:
+        if self._file is None and not self._closed:
             self.begin()
         self._put_end()
         if self._waiting is None:
@@ -163,7 +171,7 @@ class FileSink:
 
     def _put(self, data: bytes | memoryview) -> None:
         try:
-            self._file.write(data)
+            self._in_use.write(data)
         except OSError as error:
             raise Outage(f"{self.name} cannot be written: {_reason(error)}") from error
         except ValueError as error:
@@ -175,18 +183,19 @@ class FileSink:
         Raises:
             SinkError: what was left could not be written.
         """
-        if self._file.closed:
+        if self._file is None:
             return
         try:
             self.finish()
         finally:
             self._file.close()
+            self._file, self._closed = None, True
 
-    def _cut(self, length: int) -> None:
-        try:
-            self._file.cut(length)
-        except OSError as error:
-            raise SinkError(f"{self.name} cannot be cut back to {length:,} bytes: {_reason(error)}") from error
+    @property
+    def _in_use(self) -> Appending:
+        if self._file is None:
+            raise SinkError(f"{self.name} cannot be written: it has been closed")
+        return self._file
 
     def finish(self) -> None:
         """End a compressed stream; what comes later begins another one in the same file, as archives may.
@@ -204,28 +213,43 @@ class FileSink:
             self._put(self._ending)
             self._ending = b""
 
-    def _tail(self, length: int) -> str:
+    def _tail(self, file: Appending, length: int) -> str:
         """Return a digest of the last bytes before a length."""
-        if not self._file.regular:
+        if not file.regular:
             return ""
         start = max(length - TAIL, 0)
         try:
-            with open(self.name, "rb") as file:
-                if os.fstat(file.fileno()).st_ino == self._file.inode():
-                    return digest(file.fileno(), start, length - start)
+            with open(self.name, "rb") as written:
+                if os.fstat(written.fileno()).st_ino == file.inode():
+                    return digest(written.fileno(), start, length - start)
         except OSError as error:
             raise SinkError(f"{self.name} cannot be looked at: {_reason(error)}") from error
         raise SinkError(f"{self.name} is another file than the one that the run began to write: it has been replaced")
 
 
 def _open(path: str) -> Appending:
+    """Open a file, and keep others from writing to it until it is closed."""
     folder = os.path.dirname(path) or os.curdir
     if not os.path.isdir(folder):
         raise SinkError(f"there is no folder {folder} to write {os.path.basename(path)} in: make it first")
+    while True:
+        try:
+            file = Appending(path)
+        except (OSError, ValueError) as error:
+            raise SinkError(f"{path} cannot be written: {_reason(error)}") from error
+        if not file.alone():
+            file.close()
+            raise SinkError(f"{path} is being written by another run: give each its own")
+        if not file.regular or _is_at(path, file):
+            return file
+        file.close()  # a run that was refused has removed what it had made there
+
+
+def _is_at(path: str, file: Appending) -> bool:
     try:
-        return Appending(path)
-    except (OSError, ValueError) as error:
-        raise SinkError(f"{path} cannot be written: {_reason(error)}") from error
+        return os.stat(path).st_ino == file.inode()
+    except FileNotFoundError:
+        return False
 
 
 def _reason(error: OSError | ValueError) -> str:

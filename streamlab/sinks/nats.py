@@ -122,7 +122,7 @@ class NatsSink:
     def sync(self) -> None:
         """Do nothing: what JetStream has acknowledged it has stored."""
 
-    def resume(self, mark: Any) -> None:
+    def resume(self, mark: Any, *, ended: bool = False) -> None:
         """Go on with the ids of an earlier sink, so that JetStream drops what that has written after the `mark`."""
         self._session, self._count = mark["session"], mark["count"]
 

@@ -233,7 +233,7 @@ class ExclusiveRedisSink(RedisSink):
     def sync(self) -> None:
         """Do nothing: whether entries survive a crash of the server is for its settings to say."""
 
-    def resume(self, mark: str) -> None:
+    def resume(self, mark: str, *, ended: bool = False) -> None:
         """Take back the entries after a `mark`.
 
         Raises:

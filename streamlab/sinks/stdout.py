@@ -37,6 +37,13 @@ class StreamSink:
 
     columns = True
 
+    def files(self) -> list[str | int]:
+        """Return the stream's descriptor, if it has one: it may lead to a file."""
+        try:
+            return [self._stream.fileno()]
+        except (AttributeError, OSError, ValueError):  # a notebook's; text in memory; closed
+            return []
+
     def write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> list[tuple[int, BaseException]]:
         """Write and flush one batch; return what could not be made text.
 

@@ -156,7 +156,8 @@ class Deliveries:
                     if self._held.get(message.number) is message:
                         del self._held[message.number]
                     self._due.append((0, message.token))
-                self._due[-1] = count, self._due[-1][1]
+                if messages:
+                    self._due[-1] = count, self._due[-1][1]
 
     def due(self, limit: int) -> list[Any]:
         """Return the tokens of what the broker is to be told of, the first ones."""
