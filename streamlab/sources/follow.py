@@ -13,9 +13,10 @@ from typing import Any
 from streamlab.batch import Chunk, Places
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
-from streamlab.sources.following.catalogue import Catalogue, Lineage
+from streamlab.sources.following.catalogue import Catalogue
 from streamlab.sources.following.copies import Copies
 from streamlab.sources.following.generations import Generation
+from streamlab.sources.following.lineages import Lineage
 from streamlab.sources.following.register import Register
 from streamlab.sources.following.watching import Watching
 from streamlab.sources.lines import LineSplitter

@@ -1,54 +1,27 @@
-"""What followed names lead to: which files came, went, and were rotated in between."""
+"""What followed names lead to: which files came and went."""
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from streamlab.identity import Key, key_of
-from streamlab.sources.compressed import extension
-from streamlab.sources.following.copies import TRIES, Copies, is_beginning
+from streamlab.sources.following.between import Between
+from streamlab.sources.following.copies import Copies
 from streamlab.sources.following.generations import Generation, stamp_of
+from streamlab.sources.following.lineages import Lineage
 from streamlab.sources.following.register import REMEMBERED, Register, open_file
-from streamlab.sources.following.rotation import age, begins_with, is_rotated, rotated_names
+from streamlab.sources.following.rotation import is_rotated
 from streamlab.sources.locate import files_now, is_pattern, natural
-
-
-@dataclass(slots=True, eq=False)
-class Lineage:
-    """A followed name, and what was written under it.
-
-    Attributes:
-        name: the path.
-        queue: the generations that are not over, oldest first.
-        current: the one that is at the name now.
-        last: the youngest that there was.
-        given: whether the name was given as such, and not found by a glob or in a folder.
-        absent: since when there is no file, by the monotonic clock.
-        folder: the folder where its files are; not that of a link.
-        base: what rotated names are made of.
-    """
-
-    name: str
-    given: bool = False
-    queue: deque[Generation] = field(default_factory=deque)
-    current: Generation | None = None
-    last: Generation | None = None
-    absent: float | None = None
-    folder: str = ""
-    base: str = ""
 
 
 class Catalogue:
     """Keeps the lineages of the names that paths, globs and folders stand for.
 
     Args:
-        where: the paths, globs and folders.
+        where: the paths, globs and folders, absolute.
         register: the generations.
         copies: knows copies.
 
@@ -65,7 +38,7 @@ class Catalogue:
         self._where = where
         self._register = register
         self._copies = copies
-        self._by_path: dict[str, Lineage] = {}  # by absolute path, as the system tells of it
+        self._between = Between(register, copies)
         self._found: dict[str, os.stat_result] = {}
         self._before: dict[str, list[int]] = {}  # folders of an earlier process, until they are looked for
         self._now = 0.0
@@ -78,6 +51,7 @@ class Catalogue:
         self._register.again = False
         self._register.own.look()
         self._found = dict(self._find())
+        self._between.begin(self._found, now)
         if not self._scanned:
             self._fresh = not any(True for _ in self._register)
             self._begin()
@@ -92,8 +66,8 @@ class Catalogue:
                 self._miss(lineage)
         for lineage in self.lineages.values():
             if any(generation.key is None and not generation.sealed for generation in lineage.queue):
-                self._suspect_archives(lineage)
-            self._vet_archives(lineage)
+                self._between.suspect_archives(lineage)
+            self._between.vet_archives(lineage)
         self._scanned, self._fresh = True, False
 
     def _is_unchanged(self, path: str, status: os.stat_result) -> bool:
@@ -107,7 +81,7 @@ class Catalogue:
 
     def look_at(self, path: str) -> None:
         """Take note that a file has changed."""
-        lineage = self._by_path.get(path)
+        lineage = self.lineages.get(path)
         if lineage is not None and lineage.current is not None and lineage.current.descriptor is None:
             with suppress(OSError):
                 self._note(lineage.current, os.stat(path))
@@ -125,7 +99,7 @@ class Catalogue:
         found = {os.path.dirname(path) for path in self._found}
         found |= {where if os.path.isdir(where) else os.path.dirname(where) for where in self._where}
         found |= {lineage.folder for lineage in self.lineages.values()}
-        return {os.path.abspath(folder) for folder in found if not is_pattern(folder)}
+        return {folder for folder in found if not is_pattern(folder)}
 
     def saved(self) -> dict[str, list[int]]:
         """Return which folders the names are in, as plain data."""
@@ -196,26 +170,23 @@ class Catalogue:
         lineage = self.lineages.get(name)
         if lineage is None:
             lineage = self._begin_lineage(name)
-            for path, _ in self._unknown(lineage):
-                if path not in self._found:
-                    with self._register.reading(path):
-                        self._register.leave_out(self._create(lineage, path))
+            self._between.leave_out(lineage)
         return lineage
 
     def _begin_lineage(self, name: str) -> Lineage:
-        lineage = self.lineages[name] = self._by_path[os.path.abspath(name)] = Lineage(name)
-        _find_home(lineage)
+        lineage = self.lineages[name] = Lineage(name)
+        lineage.find_home()
         return lineage
 
     def _visit(self, path: str, status: os.stat_result) -> None:
         """Take note that there is a file at a path."""
         known = self._register.of(key_of(status))
         if known is not None and not self._register.is_in(known, path, status):
-            self._replaced(known)
+            self._copies.replace(known, self._now)
             known = None
         elif known is not None and path in self.lineages and self.lineages[path].current is known:
             unchanged = status.st_mtime_ns == known.modified and not known.length
-            if not unchanged and not self._is_vetted(self.lineages[path], known):
+            if not unchanged and not self._between.is_vetted(self.lineages[path], known):
                 self._register.drop(known)
                 known = None
         if known is None and (origin := self._origin(path)) is not None:
@@ -231,32 +202,12 @@ class Catalogue:
             self._leave(self.lineages[path])
         self._note(known, status)
 
-    def _is_vetted(self, lineage: Lineage, generation: Generation) -> bool:
-        """Tell whether what is in a file is the first that was in it since it was seen at its name.
-
-        Before anything is read of it, it might have been copied and truncated, and hold something else by now.
-        """
-        if generation.vetted or generation.packed or generation.at:
-            return True
-        begun = generation.begins()  # known before looking for copies: a later truncation will be noticed by it
-        if (lineage.given or lineage.last is not None) and self._strangers(lineage, generation.descriptor):
-            return False
-        generation.vetted = begun
-        return True
-
     def _note(self, known: Generation, status: os.stat_result) -> None:
         """Take note of the state of a file that is not open."""
         unchanged = known.descriptor is not None or known.foreign or known.key != key_of(status)
         if not unchanged and known.note(status) and known.unread:
             self._register.revive(known)
             self.stirred.add(self.lineages.get(known.name) or self._begin_lineage(known.name))
-
-    def _replaced(self, known: Generation) -> None:
-        """Take note that a file holds something else now than the generation that was in it."""
-        if known.packed:
-            self._register.drop(known)
-        else:
-            self._copies.cut(known, self._now)
 
     def _settle(self, lineage: Lineage, generation: Generation, status: os.stat_result) -> None:
         """Take note that a generation is at its name."""
@@ -306,9 +257,10 @@ class Catalogue:
         lineage.absent = self._now if lineage.absent is None else lineage.absent
         self._leave(lineage)
         if lineage.given or (lineage.last is not None and self._now - lineage.absent < REMEMBERED):
-            self._add_between(lineage)
+            self._between.add(lineage)
+            self.stirred.add(lineage)
         elif not lineage.queue:
-            del self.lineages[lineage.name], self._by_path[os.path.abspath(lineage.name)]
+            del self.lineages[lineage.name]
 
     def _arrive(self, lineage: Lineage, seen: Key) -> None:
         """Take note of a file at a name that was not there before, and of those that were there in between.
@@ -318,16 +270,16 @@ class Catalogue:
             seen: the file that was there when it was looked at.
         """
         self._leave(lineage)
+        self.stirred.add(lineage)
         cut = lineage.last is not None and lineage.last.cut
         lineage.queue = deque(generation for generation in lineage.queue if generation in self._register)
-        _find_home(lineage)
+        lineage.find_home()
         lineage.absent = None
         descriptor = open_file(lineage.name)
         try:
             if lineage.given or lineage.last is not None:
-                while self._add_between(
-                    lineage, descriptor
-                ):  # among them what was opened just now, if it was rotated meanwhile
+                # Among them may be what was opened just now, if it was rotated meanwhile.
+                while self._between.add(lineage, descriptor):
                     os.close(descriptor)
                     descriptor = -1
                     descriptor = open_file(lineage.name)
@@ -346,148 +298,9 @@ class Catalogue:
         generation.checked = not generation.packed and (cut or self._fresh)
         generation.reborn = cut
         generation.modified = generation.stamp[1]
-        if not self._is_vetted(lineage, generation):
+        if not self._between.is_vetted(lineage, generation):
             self._register.drop(generation)
             self._register.again = True
             return
         lineage.queue.append(generation)
         lineage.current = lineage.last = generation
-        self.stirred.add(lineage)
-
-    def _add_between(self, lineage: Lineage, descriptor: int | None = None) -> bool:
-        """Take up the files that were at a name for a while, since it was last looked at; tell whether there are any.
-
-        Args:
-            lineage: of the name.
-            descriptor: of the file that is at the name now.
-        """
-        found: list[Generation] = []
-        for _ in range(TRIES):
-            strangers = self._strangers(lineage, descriptor)
-            for path in strangers:
-                with self._register.reading(path):
-                    found.append(self._create(lineage, path))
-            if not strangers:
-                break
-        if lineage.last is not None and any(not generation.packed for generation in found):
-            self._say_gap(lineage.last)
-        if found:
-            found += self._take_unsure(lineage)
-        found.sort(key=lambda generation: (generation.modified, age(os.path.basename(generation.path), lineage.base)))
-        for generation in found:
-            if lineage.last is not None and lineage.last.cut and _is_copy(generation, lineage.last):
-                self._copies.take(lineage.last, generation)
-            else:
-                self._register.put_last(generation)
-                lineage.queue.append(generation)
-                lineage.last = generation
-        self.stirred.add(lineage)
-        return bool(found)
-
-    def _take_unsure(self, lineage: Lineage) -> list[Generation]:
-        """Take those off the queue of which nothing was read before they were rotated away.
-
-        They may have been copied and emptied unseen: then what is in their files is younger than the copies.
-        """
-        left = (each for each in lineage.queue if each in self._register and each.left is not None)
-        unsure = [each for each in left if not (each.vetted or each.at or each.packed)]
-        for generation in unsure:
-            lineage.queue.remove(generation)
-            if generation.descriptor is not None:
-                generation.modified = os.fstat(generation.descriptor).st_mtime_ns
-        return unsure
-
-    def _say_gap(self, last: Generation) -> None:
-        """Say that files may have come and gone unseen, if that is so."""
-        gone = last.descriptor is None or os.fstat(last.descriptor).st_nlink == 0
-        if gone and not last.cut and self._register.find(last) is None:
-            message = (
-                f"{last.name} was rotated more than once since it was looked at, and the file that was there then has been"
-                " removed: whether others were, unread, cannot be known"
-            )
-            self._register.say("vanished", last.name, message)
-
-    def _create(self, lineage: Lineage, path: str) -> Generation:
-        """Return a new generation for a file that was rotated away."""
-        descriptor = open_file(path)
-        if self._register.of(key_of(os.fstat(descriptor))) is not None:
-            os.close(descriptor)
-            raise FileNotFoundError(errno.ENOENT, "it has got another name", path)
-        generation = self._register.create(lineage.name, path, descriptor, self._now)
-        generation.modified = generation.stamp[1]
-        generation.left = self._now
-        generation.checked = not generation.packed
-        return generation
-
-    def _strangers(self, lineage: Lineage, descriptor: int | None = None) -> dict[str, Key]:
-        """Return the files with rotated names, younger than what is known, that are not known themselves.
-
-        A copy of what is at the name now, and perhaps about to be cut off, is none of them.
-        """
-        found = dict(self._strangers_now(lineage))
-        for _ in range(TRIES):
-            before, found = found, dict(self._strangers_now(lineage))
-            if found == before:
-                break
-        if descriptor is None:
-            return found
-        return {path: key for path, key in found.items() if not is_beginning(path, descriptor)}
-
-    def _strangers_now(self, lineage: Lineage) -> Iterator[tuple[str, Key]]:
-        since = 0 if lineage.last is None else lineage.last.modified
-        for path, status in self._unknown(lineage):
-            others = path in self._found and not begins_with(os.path.basename(path), lineage.base)
-            if status.st_mtime_ns >= since and not others:
-                yield path, key_of(status)
-
-    def _unknown(self, lineage: Lineage) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield the names that are rotated and not known, with what they lead to."""
-        for name in rotated_names(self._register.folders.look(lineage.folder).names, lineage.base):
-            path = os.path.join(lineage.folder, name)
-            with suppress(OSError):  # it has got another name by now
-                status = os.stat(path)
-                others = stat.S_ISREG(status.st_mode) and not self._register.own.has(path, status)
-                if others and not self._is_known(path, status):
-                    if os.access(path, os.R_OK):
-                        yield path, status
-                    else:
-                        self._register.complain(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
-
-    def _is_known(self, path: str, status: os.stat_result) -> bool:
-        known = self._register.of(key_of(status))
-        if known is None:
-            return False
-        if self._register.is_in(known, path, status):
-            known.path = path
-            return True
-        self._replaced(known)
-        return False
-
-    def _vet_archives(self, lineage: Lineage) -> None:
-        """Take note which archives were complete before this look: what they were made of has another name, or has gone."""
-        for generation in lineage.queue:
-            if generation.packed and not generation.vetted:
-                with suppress(OSError):
-                    opened = generation.descriptor  # it may have been removed since
-                    status = os.stat(generation.path) if opened is None else os.fstat(opened)
-                    same = key_of(status) == generation.key
-                    generation.vetted = same and self._copies.is_settled(generation, status, self._now)
-
-    def _suspect_archives(self, lineage: Lineage) -> None:
-        """Have archives looked at that may hold the content of generations which have lost their file, and only that."""
-        for path, _ in list(self._unknown(lineage)):
-            if extension(path) and path not in self._found:
-                with self._register.reading(path):
-                    archive = self._create(lineage, path)
-                    archive.foreign = True
-                    lineage.queue.appendleft(archive)
-
-
-def _find_home(lineage: Lineage) -> None:
-    """Find where a name leads to."""
-    path = os.path.realpath(lineage.name) if os.path.islink(lineage.name) else lineage.name
-    lineage.folder, lineage.base = os.path.split(path)
-
-
-def _is_copy(generation: Generation, original: Generation) -> bool:
-    return generation.descriptor is not None and not generation.packed and original.is_in(generation.descriptor)

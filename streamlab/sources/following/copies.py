@@ -36,6 +36,13 @@ class Copies:
         generation.cut = True
         self.lose(generation, now)
 
+    def replace(self, generation: Generation, now: float) -> None:
+        """Take note that a file holds something else now than the generation that was in it."""
+        if generation.packed:
+            self._register.drop(generation)
+        else:
+            self.cut(generation, now)
+
     def lose(self, generation: Generation, now: float) -> None:
         """Take note that a generation is not in its file any more, and look for its content elsewhere."""
         nothing_left = generation.at >= generation.size and not (generation.cut or generation.restored)

@@ -1,0 +1,187 @@
+"""Which files were at a name between two looks: those that are not known, and are called as rotation calls them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+
+from streamlab.identity import Key, key_of
+from streamlab.sources.compressed import extension
+from streamlab.sources.following.copies import TRIES, Copies, is_beginning
+from streamlab.sources.following.generations import Generation
+from streamlab.sources.following.lineages import Lineage
+from streamlab.sources.following.register import Register, open_file
+from streamlab.sources.following.rotation import age, begins_with, rotated_names
+
+
+class Between:
+    """Finds the files that came to a name and were rotated away while nobody looked.
+
+    Args:
+        register: the generations.
+        copies: knows copies.
+    """
+
+    def __init__(self, register: Register, copies: Copies) -> None:
+        self._register = register
+        self._copies = copies
+        self._found: Mapping[str, os.stat_result] = {}
+        self._now = 0.0
+
+    def begin(self, found: Mapping[str, os.stat_result], now: float) -> None:
+        """Begin a look: take note which files are followed by their own names, and when it is."""
+        self._found, self._now = found, now
+
+    def add(self, lineage: Lineage, descriptor: int | None = None) -> bool:
+        """Take up the files that were at a name for a while, since it was last looked at; tell whether there are any.
+
+        Args:
+            lineage: of the name.
+            descriptor: of the file that is at the name now.
+        """
+        found: list[Generation] = []
+        for _ in range(TRIES):
+            strangers = self._strangers(lineage, descriptor)
+            for path in strangers:
+                with self._register.reading(path):
+                    found.append(self._create(lineage, path))
+            if not strangers:
+                break
+        if lineage.last is not None and any(not generation.packed for generation in found):
+            self._say_gap(lineage.last)
+        if found:
+            found += self._take_unsure(lineage)
+        found.sort(key=lambda generation: (generation.modified, age(os.path.basename(generation.path), lineage.base)))
+        for generation in found:
+            if lineage.last is not None and lineage.last.cut and _is_copy(generation, lineage.last):
+                self._copies.take(lineage.last, generation)
+            else:
+                self._register.put_last(generation)
+                lineage.queue.append(generation)
+                lineage.last = generation
+        return bool(found)
+
+    def leave_out(self, lineage: Lineage) -> None:
+        """Leave out the rotated files that are there already when a name is followed for the first time."""
+        for path, _ in self._unknown(lineage):
+            if path not in self._found:
+                with self._register.reading(path):
+                    self._register.leave_out(self._create(lineage, path))
+
+    def is_vetted(self, lineage: Lineage, generation: Generation) -> bool:
+        """Tell whether what is in a file is the first that was in it since it was seen at its name.
+
+        Before anything is read of it, it might have been copied and truncated, and hold something else by now.
+        """
+        if generation.vetted or generation.packed or generation.at:
+            return True
+        begun = generation.begins()  # known before looking for copies: a later truncation will be noticed by it
+        if (lineage.given or lineage.last is not None) and self._strangers(lineage, generation.descriptor):
+            return False
+        generation.vetted = begun
+        return True
+
+    def vet_archives(self, lineage: Lineage) -> None:
+        """Take note which archives were complete before this look: what they were made of has another name, or has gone."""
+        for generation in lineage.queue:
+            if generation.packed and not generation.vetted:
+                with suppress(OSError):
+                    opened = generation.descriptor  # it may have been removed since
+                    status = os.stat(generation.path) if opened is None else os.fstat(opened)
+                    same = key_of(status) == generation.key
+                    generation.vetted = same and self._copies.is_settled(generation, status, self._now)
+
+    def suspect_archives(self, lineage: Lineage) -> None:
+        """Have archives looked at that may hold the content of generations which have lost their file, and only that."""
+        for path, _ in list(self._unknown(lineage)):
+            if extension(path) and path not in self._found:
+                with self._register.reading(path):
+                    archive = self._create(lineage, path)
+                    archive.foreign = True
+                    lineage.queue.appendleft(archive)
+
+    def _take_unsure(self, lineage: Lineage) -> list[Generation]:
+        """Take those off the queue of which nothing was read before they were rotated away.
+
+        They may have been copied and emptied unseen: then what is in their files is younger than the copies.
+        """
+        left = (each for each in lineage.queue if each in self._register and each.left is not None)
+        unsure = [each for each in left if not (each.vetted or each.at or each.packed)]
+        for generation in unsure:
+            lineage.queue.remove(generation)
+            if generation.descriptor is not None:
+                generation.modified = os.fstat(generation.descriptor).st_mtime_ns
+        return unsure
+
+    def _say_gap(self, last: Generation) -> None:
+        """Say that files may have come and gone unseen, if that is so."""
+        gone = last.descriptor is None or os.fstat(last.descriptor).st_nlink == 0
+        if gone and not last.cut and self._register.find(last) is None:
+            message = (
+                f"{last.name} was rotated more than once since it was looked at, and the file that was there then has been"
+                " removed: whether others were, unread, cannot be known"
+            )
+            self._register.say("vanished", last.name, message)
+
+    def _create(self, lineage: Lineage, path: str) -> Generation:
+        """Return a new generation for a file that was rotated away."""
+        descriptor = open_file(path)
+        if self._register.of(key_of(os.fstat(descriptor))) is not None:
+            os.close(descriptor)
+            raise FileNotFoundError(errno.ENOENT, "it has got another name", path)
+        generation = self._register.create(lineage.name, path, descriptor, self._now)
+        generation.modified = generation.stamp[1]
+        generation.left = self._now
+        generation.checked = not generation.packed
+        return generation
+
+    def _strangers(self, lineage: Lineage, descriptor: int | None = None) -> dict[str, Key]:
+        """Return the files with rotated names, younger than what is known, that are not known themselves.
+
+        A copy of what is at the name now, and perhaps about to be cut off, is none of them.
+        """
+        found = dict(self._strangers_now(lineage))
+        for _ in range(TRIES):
+            before, found = found, dict(self._strangers_now(lineage))
+            if found == before:
+                break
+        if descriptor is None:
+            return found
+        return {path: key for path, key in found.items() if not is_beginning(path, descriptor)}
+
+    def _strangers_now(self, lineage: Lineage) -> Iterator[tuple[str, Key]]:
+        since = 0 if lineage.last is None else lineage.last.modified
+        for path, status in self._unknown(lineage):
+            others = path in self._found and not begins_with(os.path.basename(path), lineage.base)
+            if status.st_mtime_ns >= since and not others:
+                yield path, key_of(status)
+
+    def _unknown(self, lineage: Lineage) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield the names that are rotated and not known, with what they lead to."""
+        for name in rotated_names(self._register.folders.look(lineage.folder).names, lineage.base):
+            path = os.path.join(lineage.folder, name)
+            with suppress(OSError):  # it has got another name by now
+                status = os.stat(path)
+                others = stat.S_ISREG(status.st_mode) and not self._register.own.has(path, status)
+                if others and not self._is_known(path, status):
+                    if os.access(path, os.R_OK):
+                        yield path, status
+                    else:
+                        self._register.complain(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+    def _is_known(self, path: str, status: os.stat_result) -> bool:
+        known = self._register.of(key_of(status))
+        if known is None:
+            return False
+        if self._register.is_in(known, path, status):
+            known.path = path
+            return True
+        self._copies.replace(known, self._now)
+        return False
+
+
+def _is_copy(generation: Generation, original: Generation) -> bool:
+    return generation.descriptor is not None and not generation.packed and original.is_in(generation.descriptor)
