@@ -15,7 +15,7 @@ import pytest
 
 from streamlab.errors import SourceError
 from streamlab.sources import Resumable, Source
-from streamlab.sources.follow import FollowSource
+from streamlab.sources.follow import LOOK, FollowSource
 from tests.followed import GRACE, append, follow, following, kinds, nothing_comes, read_and_stop, rotate
 from tests.waiting import resources, until
 
@@ -260,15 +260,28 @@ def test_it_works_when_the_limit_of_watches_is_reached(tmp_path: Path) -> None:
     assert done.stdout == "['one'] False\n"
 
 
+class Counted(FollowSource):
+    """Counts what it does between two waits."""
+
+    steps = 0
+
+    def _step(self) -> bool:
+        self.steps += 1
+        return super()._step()
+
+
 def test_it_rests_while_nothing_happens(tmp_path: Path) -> None:
     for number in range(50):
         (tmp_path / f"{number}.log").write_text("one\n")
-    with following(follow(tmp_path)) as reading:
+    source = Counted([tmp_path], grace=GRACE)
+    with following(source) as reading:
         reading.wait_for(50)
-        time.sleep(0.5)
-        before = time.process_time()
-        time.sleep(2)
-        assert time.process_time() - before < 0.5  # a busy loop takes 2
+        assert nothing_comes(reading, 0.5)
+        start, before = time.monotonic(), source.steps
+        assert nothing_comes(reading, 2)
+        after = source.steps
+        looks = (time.monotonic() - start) / LOOK
+    assert after - before <= 2 * looks  # a busy loop makes thousands
 
 
 def test_a_log_of_this_process_may_be_followed(tmp_path: Path) -> None:
