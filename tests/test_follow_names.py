@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +129,31 @@ def test_a_link_that_was_turned_to_another_file_while_stopped(log: Path, folder:
     assert reading.lines == ["2", "3", "4"]
     assert kinds(reading.source) == []
     assert os.path.realpath(link) == os.path.realpath(new)
+
+
+@pytest.mark.parametrize("via", ["via", "other"])
+def test_what_was_copied_and_truncated_in_a_folder_that_was_moved_is_found(log: Path, via: str, tmp_path: Path) -> None:
+    (tmp_path / "via").symlink_to(Path.cwd())
+    append(log, "1\n2\n")
+    position = read_and_stop(tmp_path / "via" / log, count=2)
+    append(log, "3\n")
+    shutil.copy(log, f"{log}.1")
+    log.write_text("4\n")
+    Path.cwd().rename(tmp_path / "moved")
+    (tmp_path / "via").unlink()
+    (tmp_path / via).symlink_to("moved")
+    with following(follow(tmp_path / via / log, position=position)) as reading:
+        reading.wait_for(2)
+        assert nothing_comes(reading)
+    assert reading.lines == ["3", "4"]
+
+
+def test_what_was_copied_truncated_and_packed_is_known_through_a_link(log: Path) -> None:
+    append(log, "1\n2\n")
+    position = read_and_stop(log, count=2)
+    Path(f"{log}.1.gz").write_bytes(gzip.compress(log.read_bytes()))
+    log.write_text("3\n")
+    with following(follow(Path("linked/app.log"), position=position)) as reading:
+        reading.wait_for(1)
+        assert nothing_comes(reading)
+    assert reading.lines == ["3"]

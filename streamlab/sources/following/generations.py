@@ -105,7 +105,8 @@ class Generation:
     def move(self, folders: Mapping[str, str]) -> None:
         """Take note that folders are called otherwise than they were."""
         self.name, self.path = _moved(self.name, folders), _moved(self.path, folders)
-        self.folder = folders.get(self.folder, self.folder)
+        if not os.path.isdir(self.folder):
+            self.folder = os.path.dirname(os.path.realpath(self.path))
 
     def detach(self) -> None:
         """Close the file; it is read on from the same place when it is attached again."""
@@ -316,7 +317,8 @@ class Generation:
             generation.foreign, generation.left = foreign, None if path is None else 0.0
             return generation
         generation = cls(os.path.abspath(saved["name"]), os.path.abspath(saved["path"]), splitter)
-        generation.folder = saved.get("folder", generation.folder)  # a link may lead elsewhere by now
+        if os.path.isdir(saved.get("folder", "")):  # a link may lead elsewhere by now
+            generation.folder = saved["folder"]
         generation.key = None if saved["key"] is None else (saved["key"][0], saved["key"][1])
         generation._head_mark = None if saved["head"] is None else Mark(*saved["head"])
         generation.passed = Mark(*saved["passed"])
