@@ -99,6 +99,17 @@ def test_the_source_of_a_line_is_the_absolute_path(log: Path) -> None:
     assert reading.sources == [f"{Path.cwd()}/linked/app.log"]
 
 
+def test_above_a_link_is_above_where_it_leads(log: Path) -> None:
+    Path("logs/inner").mkdir()
+    Path("turned").symlink_to("logs/inner")
+    append(Path("app.log"), "another\n")
+    append(log, "1\n")
+    with following(follow(Path("turned/../app.log"))) as reading:
+        reading.wait_for(1)
+    assert reading.lines == ["1"]
+    assert reading.sources == [str(log.absolute())]
+
+
 def test_a_glob_in_a_folder_that_is_not_there_yet(log: Path) -> None:
     with following(follow(Path("late/*.log"), Path("later.log"))) as reading:
         assert nothing_comes(reading)

@@ -43,7 +43,8 @@ class FollowSource:
     a name one after another. A last line without ``\\n`` comes when nothing more is expected of its file.
 
     Args:
-        where: files, globs and folders, as of `find_files`; none of them need be there yet.
+        where: files, globs and folders, as of `find_files`; none of them need be there yet. Lines say that they are from the
+            absolute path, so that it does not matter how it is spelled.
         name: what to call them all in messages; by default the path, or the first one and how many more.
         max_line_bytes: a longer line is cut there and rejected as ``oversize``.
         columns: whether to give lines as columns.
@@ -310,4 +311,6 @@ class FollowSource:
 def _absolute(where: str) -> str:
     """Return the one spelling of a path, glob or folder; what the working folder is called is no part of a glob."""
     here = os.getcwd()
-    return os.path.normpath(os.path.join(glob.escape(here) if is_pattern(where) else here, where))
+    path = os.path.join(glob.escape(here) if is_pattern(where) else here, where, "")
+    inner, up, rest = path.rpartition("/../")
+    return os.path.normpath(os.path.realpath(inner + up) + "/" + rest if up else path)  # above where a link leads
