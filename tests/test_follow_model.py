@@ -25,6 +25,8 @@ from streamlab.sources.follow import FollowSource
 GRACE = 0.03
 #: Seconds that lines may take to come.
 PATIENCE = 30.0
+#: How the paths are given that are followed; the last one is through a link to the folder.
+SPELLINGS = ["absolute", "relative", "linked"]
 #: How long lines are: some make a file of a few of them longer than what tells files apart.
 LENGTHS = st.sampled_from([0, 0, 0, 40, 400, 1500])
 
@@ -81,7 +83,11 @@ class Following(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
+        self.base = Path(tempfile.mkdtemp())
+        self.folder = self.base / "logs"
+        self.folder.mkdir()
+        (self.base / "linked").symlink_to("logs")
+        self.spelling = SPELLINGS[0]
         self.log = self.folder / "app.log"
         self.contents: list[Content] = []
         self.current: Content | None = None
@@ -111,7 +117,7 @@ class Following(RuleBasedStateMachine):
         finally:
             if self.source is not None:
                 self.source.close()
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.base)
 
     # What happens to files
 
@@ -241,14 +247,31 @@ class Following(RuleBasedStateMachine):
         if count:
             self.write(twin, count, 10)
 
+    @precondition(lambda self: self.current is not None and self.where[0].name not in ("app.log", "app.log*"))
+    @rule(parts=st.integers(1, 3), count=st.integers(1, 4), length=LENGTHS)
+    def add_archive(self, parts: int, count: int, length: int) -> None:
+        """Add a file that was packed from the beginning, in one part or several."""
+        name = f"twin{len(self.contents)}.log.gz"
+        archive = self.content(name, self.folder / name)
+        archive.end()
+        archive.lines = [f"{archive.number}:{self.next_line + index}:" + "z" * length for index in range(parts * count)]
+        self.next_line += parts * count
+        texts = ("".join(f"{line}\n" for line in archive.lines[part * count :][:count]) for part in range(parts))
+        (self.folder / name).write_bytes(b"".join(gzip.compress(text.encode()) for text in texts))
+
     # Reading
 
     def follow(self) -> FollowSource:
         if self.source is None:
-            self.source = FollowSource(self.where, grace=GRACE)
+            self.source = FollowSource([self.spelled(path) for path in self.where], grace=GRACE)
             if self.saved is not None:
                 self.source.resume(json.loads(json.dumps(self.saved)))
         return self.source
+
+    def spelled(self, path: Path) -> str | Path:
+        if self.spelling == "linked":
+            return self.base / "linked" / path.relative_to(self.folder)
+        return path if self.spelling == "absolute" else os.path.relpath(path)
 
     def missing(self) -> Counter[tuple[str, str]]:
         """Return what must come, and has not."""
@@ -339,10 +362,11 @@ class Following(RuleBasedStateMachine):
             content.saved = content.seen
 
     @precondition(lambda self: self.source is not None and self.saved is not None)
-    @rule()
-    def crash(self) -> None:
-        """Go back to the position: what came after it comes again."""
+    @rule(spelling=st.sampled_from(SPELLINGS))
+    def crash(self, spelling: str) -> None:
+        """Go back to the position: what came after it comes again, whatever the folder is called then."""
         assert self.source is not None
+        self.spelling = spelling
         self.source.close()
         self.source = None
         del self.got[self.saved_got :]
@@ -351,8 +375,8 @@ class Following(RuleBasedStateMachine):
             content.seen = False
 
     @precondition(lambda self: self.source is not None)
-    @rule()
-    def stop_and_go_on(self) -> None:
+    @rule(spelling=st.sampled_from(SPELLINGS))
+    def stop_and_go_on(self, spelling: str) -> None:
         """Stop in order, with all that was read passed."""
         assert self.source is not None
         for places, count in self.chunks:
@@ -361,7 +385,7 @@ class Following(RuleBasedStateMachine):
         self.saved, self.saved_got = self.source.position(), len(self.got)
         for content in self.contents:
             content.saved = content.saved or content.seen
-        self.crash()
+        self.crash(spelling)
 
     # What must be so in the end
 
