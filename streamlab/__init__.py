@@ -6,8 +6,11 @@
 [['start > end', 'emitted', '[info: system booted]'], ['start > warn > end', 'emitted', '[WARN: DISK SPACE LOW]']]
 """
 
+from streamlab.checkpoint import Checkpoint
+from streamlab.dead_letters import DeadLetterQueue
 from streamlab.demo import demo
 from streamlab.errors import (
+    CheckpointError,
     DashboardError,
     NotebookError,
     PipelineError,
@@ -38,7 +41,10 @@ def load_ipython_extension(shell: object) -> None:
 
 __all__ = [
     "EMIT",
+    "Checkpoint",
+    "CheckpointError",
     "DashboardError",
+    "DeadLetterQueue",
     "NotebookError",
     "Pipeline",
     "PipelineError",

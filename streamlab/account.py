@@ -273,7 +273,7 @@ class Account:
     def new_notices(self, since: int) -> tuple[list[str], int]:
         """Return what notices told after number ``since`` say, oldest first, and the number of the last."""
         with self._journal() as journal:
-            return [n.message for n in journal.notices.recent if n.number > since], journal.notices.total
+            return [notice.text for notice in journal.notices.recent if notice.number > since], journal.notices.total
 
     def graph(self) -> dict[str, Any]:
         """Return nodes and edges with their counts as plain data; ``null`` is the source or the way out."""

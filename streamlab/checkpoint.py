@@ -74,6 +74,7 @@ class Checkpoint:
         self.interval = interval
         self.facts: dict[str, str | None] = {}
         self._lock = -1
+        self._inode = 0  # of the database
         self._database: sqlite3.Connection | None = None
         self._written: dict[str, Packed] = {}
 
@@ -126,6 +127,7 @@ class Checkpoint:
             database.execute("pragma journal_mode = wal")
             database.execute("pragma synchronous = full")
             database.executescript(_TABLES)
+            self._inode = os.stat(path).st_ino
         except sqlite3.Error as error:
             raise CheckpointError(f"{path} is no checkpoint, or cannot be written: {error}") from error
 
@@ -176,6 +178,7 @@ class Checkpoint:
         parts.update({name: packed(value) for name, value in self.facts.items()}, format=packed(FORMAT))
         if any(part.pickled for part in parts.values()):
             self._check_owner()
+        self._check_there()
         changed = [(name, part.pickled, part.data) for name, part in parts.items() if self._written.get(name) != part]
         gone = [(name,) for name in self._written.keys() - parts.keys()]
         rows = [(tick, packed(row).data) for tick, row in moment.history.items()]
@@ -199,6 +202,16 @@ class Checkpoint:
                 raise Outage(message) from error
             raise CheckpointError(message) from error
         self._written = parts
+
+    def _check_there(self) -> None:
+        """See that what is written now is what the next run finds."""
+        path = os.path.join(self.folder, DATABASE)
+        try:
+            there = os.stat(path).st_ino == self._inode
+        except OSError:
+            there = False
+        if not there:
+            raise CheckpointError(f"{path} has been removed or replaced while a run was saving to it: nothing can be saved")
 
     def _check_owner(self) -> None:
         """Refuse pickles that others could have written.

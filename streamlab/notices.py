@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -27,6 +28,9 @@ NOTICE_KINDS = (
 )
 
 
+_NUMBER = re.compile(r"[0-9][0-9.,]*")
+
+
 @dataclass(slots=True)
 class Notice:
     """One thing that happened.
@@ -37,7 +41,7 @@ class Notice:
         message: what to know, for people.
         lost_lines: how many lines are known to be lost; 0 also where it cannot be known.
         lost_bytes: how many bytes are.
-        count: how often it happened; a notice that is like the last one of its kind and place is counted with it.
+        count: how often it happened; a notice that is like the last one, but for numbers, is counted with it.
         time: when it happened last, seconds since the epoch.
         number: rises with each notice that is told, or counted with an earlier one.
     """
@@ -50,6 +54,11 @@ class Notice:
     count: int = 1
     time: float = field(default_factory=time.time)
     number: int = 0
+
+    @property
+    def text(self) -> str:
+        """The message, with how many lines were lost, as often as it happened."""
+        return self.message if not self.lost_lines else f"{self.message} ({self.lost_lines:,} lines lost)"
 
 
 @dataclass(slots=True)
@@ -74,7 +83,7 @@ class Notices:
             self.lost_bytes += notice.lost_bytes
             self.total += 1
             last = self.recent[-1] if self.recent else None
-            if last is not None and (last.kind, last.where) == (notice.kind, notice.where):
+            if last is not None and _like(last) == _like(notice):
                 last.message, last.time = notice.message, notice.time
                 last.lost_lines += notice.lost_lines
                 last.lost_bytes += notice.lost_bytes
@@ -83,3 +92,7 @@ class Notices:
             else:
                 notice.number = self.total
                 self.recent.append(notice)
+
+
+def _like(notice: Notice) -> tuple[str, str, str]:
+    return notice.kind, notice.where, _NUMBER.sub("0", notice.message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab import Pipeline, processors
+from streamlab import DeadLetterQueue, Pipeline, processors
 from streamlab.batch import Chunk
 from streamlab.checkpoint import Checkpoint, Moment
 from streamlab.errors import CheckpointError, Outage, ProcessorFailed, SinkError, SourceError
@@ -581,3 +582,39 @@ def test_what_was_under_way_at_a_moment_is_counted_once(tmp_path: Path) -> None:
     run = pipeline.run(lines, output=tmp_path / "out", checkpoint=each(tmp_path))
     assert run.resumed < 4500
     assert (run.ledger["received"], run.ledger["emitted"], run.ledger["in_flight"]) == (20_000, 20_000, 0)
+
+
+@pytest.mark.parametrize("gone", ["checkpoint", "checkpoint/checkpoint.db"])
+def test_a_checkpoint_that_is_removed_under_a_run_is_told(tmp_path: Path, gone: str) -> None:
+    over = threading.Event()
+    numbers = itertools.takewhile(lambda number: not over.wait(0.005), itertools.count())
+    live = sums().start(map(str, numbers), output=tmp_path / "out", checkpoint=each(tmp_path))
+    until(lambda: live.ledger["received"] > 10)
+    subprocess.run(["rm", "-r", str(tmp_path / gone)], check=True)
+    live.wait(30)
+    over.set()
+    assert live.state == "failed"
+    assert isinstance(live.exception, CheckpointError) and "has been removed or replaced" in str(live.exception)
+
+
+def test_dead_letters_that_find_no_room_are_counted(tmp_path: Path) -> None:
+    queue = DeadLetterQueue(tmp_path / "letters", max_bytes=20_000, when_full="stop")
+    run = Pipeline("p").add("number", int).run(["no number"] * 1000, dead_letters=queue)
+    assert run.state == "failed" and "is full" in str(run.exception)
+    kept = sum(1 for _ in DeadLetterQueue(tmp_path / "letters").letters())
+    [notice] = run.notices.to_dict("records")
+    assert notice["kind"] == "left"
+    assert f"{run.ledger['dead_lettered'] - kept:,} dead letters are not in {queue.name}" in notice["message"]
+
+
+def test_a_run_that_waits_does_not_hang(tmp_path: Path) -> None:
+    queue = DeadLetterQueue(tmp_path / "letters", max_bytes=20_000, when_full="block")
+    live = Pipeline("p").add("number", int).start(["no number"] * 1000, dead_letters=queue, watchdog=0.2)
+    until(lambda: live.state == "paused")
+    time.sleep(1.0)
+    DeadLetterQueue(tmp_path / "letters").purge()
+    until(lambda: live.state != "paused" or live.notices["count"].sum() > 1)
+    live.stop()
+    live.wait(30)
+    assert set(live.notices["kind"]) <= {"waiting", "left"}
+    assert live.notices["where"][0] == queue.name

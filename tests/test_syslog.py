@@ -562,7 +562,7 @@ def test_addresses() -> None:
         ("syslog+tcp://127.0.0.1:0?when_full=drop", "when_full='drop': use 'block'"),
         ("syslog+tcp://127.0.0.1:0?buffer_lines=many", "buffer_lines: 'many' is not a whole number"),
         ("syslog+tcp://127.0.0.1:0?idle_timeout=long", "idle_timeout: 'long' is not a number of seconds"),
-        ("syslog+tcp://127.0.0.1:0?idle_timeout=nan", "it must be a number above 0"),
+        ("syslog+tcp://127.0.0.1:0?idle_timeout=nan", "is not a number of seconds above 0"),
         ("syslog+tcp://127.0.0.1:0?buffer_lines=1&buffer_lines=2", "given twice"),
         ("syslog+tcp://127.0.0.1:0?buffer_lines", "options are written"),
         ("syslog+tcp://me:secret@127.0.0.1:0", "has a user or password"),

@@ -74,7 +74,7 @@ def stream_of(address: Address, error: type[StreamlabError]) -> tuple[str, str]:
         StreamlabError: an ``error``; there is no stream in the address.
     """
     database, path = "0", address.path
-    if len(path) > 1 and path[0].isdecimal():
+    if path and path[0].isdecimal():
         database, path = path[0], path[1:]
     if not path:
         raise error(f"{shown(address.server)} says no stream: write redis://host:6379/0/STREAM")

@@ -15,6 +15,7 @@ from streamlab.checkpoint import Checkpoint
 from streamlab.dead_letters import DeadLetterQueue
 from streamlab.engine import Engine
 from streamlab.errors import Outage, ProcessorFailed, RunError
+from streamlab.failures import Failure
 from streamlab.journal import Journal
 from streamlab.notices import Notice
 from streamlab.runners import ENDED, State
@@ -70,7 +71,8 @@ class LocalRunner:
         self._journal = journal
         self._host = host
         self._stopping = stopping
-        self._endurance = Endurance(on_outage, stopping, self._wait_for)
+        self._endurance = Endurance(on_outage, stopping, partial(self._wait_for, sink.name))
+        self._queueing = Endurance(on_outage, stopping, partial(self._wait_for, "" if letters is None else letters.name))
         self._intake = Intake(engine, source, host)
         self._books = Bookkeeper(journal, host, (source, sink, letters))
         self._outlet = Outlet(sink, host, self._endurance, self._book)
@@ -230,7 +232,7 @@ class LocalRunner:
             self._watchdog = Watchdog(
                 self._engine.pipeline.name,
                 threading.get_ident(),
-                lambda: self._under_way,
+                lambda: self._under_way if self.waiting is None else None,  # who waits does not hang
                 self._books.say,
                 seconds=self._watch_after,
             )
@@ -360,8 +362,7 @@ class LocalRunner:
         dead = self._books.book(batch, refused)
         self._saver.changed()
         if dead and self._letters is not None:
-            for piece in self._letters.packed(dead):
-                self._endurance.call(partial(self._letters.write, piece))
+            self._write_letters(self._letters, dead)
         if isinstance(batch.stopped, Stopped):
             failure = batch.stopped.failure
             why = "; mend what hangs" if failure.kind == "worker_died" else ' (on_error="stop")'
@@ -371,10 +372,23 @@ class LocalRunner:
             self._source.passed(batch.places, len(batch.lines))
         batch.places = None  # they hold what the lines were read from
 
-    def _wait_for(self, what: str | None) -> None:
+    def _write_letters(self, queue: DeadLetterQueue, dead: list[Failure]) -> None:
+        """Write dead letters to the queue; tell how many are not in it if it takes no more."""
+        pieces = queue.packed(dead)
+        for piece in pieces:
+            try:
+                self._queueing.call(partial(queue.write, piece))
+            except BaseException as error:
+                left = sum(part.count(b"\n") for part in (piece, *pieces))
+                why = "; their lines come again when the run is gone on with" if self._saver.lasts else ""
+                message = f"{left:,} dead letters are not in {queue.name}, but in run.dead_letters of this run: {error}{why}"
+                self._books.say(Notice("left", queue.name, message))
+                raise
+
+    def _wait_for(self, where: str, what: str | None) -> None:
         """Tell what the run waits for, or that it goes on."""
         if what is not None and self.waiting is None:
-            self._books.say(Notice("waiting", self._sink.name, what))
+            self._books.say(Notice("waiting", where, what))
         self.waiting = what
         if threading.current_thread() is self._worker:
             self._books.tick()

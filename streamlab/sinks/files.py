@@ -67,7 +67,8 @@ class FileSink:
         try:
             if file.length and not self._overwrite:
                 raise SinkError(
-                    f"{self.name} is there already and not empty: give another path, or overwrite=True to replace it"
+                    f"{self.name} is there already and not empty: give another path, or move it away"
+                    " (in Python, FileSink(path, overwrite=True) replaces it)"
                 )
             self._cut(file, 0)
         except BaseException:
@@ -98,6 +99,8 @@ class FileSink:
 
     def _take_back(self, file: Appending, mark: Any, ended: bool) -> None:
         length = mark["length"]
+        if length and not file.length:
+            raise SinkError(f"{self.name} is empty or gone, and {length:,} bytes had been written to it; {_RESTORE}")
         if file.length < length:
             raise SinkError(f"{self.name} is shorter than the {length:,} bytes that were written to it; {_RESTORE}")
         other = not length and file.length and file.inode() != mark["inode"]

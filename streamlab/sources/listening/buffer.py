@@ -237,7 +237,7 @@ class Buffer:
         if not self._untold or (not at_once and time.monotonic() - self._told < TELL_SECONDS):
             return
         message = (
-            f"{self._untold:,} lines were dropped (when_full={self.when_full!r}): they come faster than they are worked on,"
+            f"lines were dropped (when_full={self.when_full!r}): they come faster than they are worked on,"
             f" and the buffer of {self.max_lines:,} lines or {self.max_bytes:,} bytes is full"
         )
         self._notices.append(Notice("dropped", self.where, message, lost_lines=self._untold))
