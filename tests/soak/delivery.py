@@ -202,4 +202,4 @@ def slow_lines() -> Iterator[str]:
 
 @row("a dead letter queue that is full blocks, lets the oldest go, or stops the run; replayed, purged, cut off, resumed")
 def letters(share: float) -> str:
-    return tested(counted(share, 10), "tests/test_dead_letters.py")
+    return tested(counted(share, 5), "tests/test_dead_letters.py")

@@ -20,7 +20,7 @@ def rotated(share: float) -> str:
 
 @row("rotated once, and three times, while stopped: older generations first, then on")
 def rotated_while_stopped(share: float) -> str:
-    return tested(counted(share, 20), "tests/test_follow_rotation.py", "rotated_while_stopped")
+    return tested(counted(share, 5), "tests/test_follow_rotation.py", "rotated_while_stopped")
 
 
 @row("copytruncate, 500 times at 2,000 lines/s: no duplicate; what is lost is said")
@@ -35,24 +35,24 @@ def truncated(share: float) -> str:
 
 @row("half a line, a pause, the rest: one line")
 def halves(share: float) -> str:
-    return tested(counted(share, 20), "tests/test_follow.py", "half")
+    return tested(counted(share, 5), "tests/test_follow.py", "half")
 
 
 @row("two files with the same first 1 KiB: both read whole")
 def alike(share: float) -> str:
-    return tested(counted(share, 20), "tests/test_follow_copies.py", "same_kilobyte")
+    return tested(counted(share, 5), "tests/test_follow_copies.py", "same_kilobyte")
 
 
 @row("`.gz`, and a `.log` that becomes `.log.gz` after being read: read once")
 def archives(share: float) -> str:
-    return tested(counted(share, 20), "tests/test_follow_copies.py", "archive", "compressed")
+    return tested(counted(share, 5), "tests/test_follow_copies.py", "archive", "compressed")
 
 
 @row("what logrotate and Python's rotating handlers do")
 def writers(share: float) -> str:
-    return tested(counted(share, 5), "tests/test_follow_writers.py")
+    return tested(counted(share, 3), "tests/test_follow_writers.py")
 
 
 @row("whatever can happen to files, in any order, with crashes in between, against a model")
 def model(share: float) -> str:
-    return tested(counted(share, 20), "tests/test_follow_model.py")
+    return tested(counted(share, 5), "tests/test_follow_model.py")

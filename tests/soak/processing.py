@@ -40,7 +40,7 @@ def long_line(share: float) -> str:
 
 @row("JSON nested 100k deep, a 5,000-digit integer, NaN: dead letters, the next line runs")
 def nested(share: float) -> str:
-    return tested(counted(share, 20), "tests/test_bad_input.py", "json", "nested")
+    return tested(counted(share, 5), "tests/test_bad_input.py", "json", "nested")
 
 
 @row("a processor that raises anything, loops, emits without end, hangs in a regular expression, crashes: its line pays")
