@@ -132,14 +132,15 @@ class LetterBox:
         """Remove the letters of a segment that are settled, and lines that are none; return how many went, and stay."""
         count, left = 0, []
         for line in lines(path):
-            count += 1
+            count += line.endswith(b"\n")
             with contextlib.suppress(NoLetter):
                 if not self.settled(decoded(line)):
                     left.append(line)
         if not left:
             return remove(path), 0
-        self._files.begin_changing()
-        rewrite(path, left)
+        if len(left) < count:
+            self._files.begin_changing()
+            rewrite(path, left)
         return count - len(left), len(left)
 
     # For who changes them

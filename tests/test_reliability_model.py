@@ -1,4 +1,7 @@
-"""All that can happen to a run that goes on, in any order: power cuts, rotations, purges, replays, writes of others."""
+"""All that can happen to a run that goes on, in any order: power cuts, rotations, purges, replays, other runs on its queue.
+
+Power cuts are in the middle of runs, of replays and of purges; whatever they end is gone on with at any time, or purged.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import random
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -48,8 +54,17 @@ class Perfect(Work):
     hard = 10**9
 
 
+#: Lines of the run are numbers below it; those of the first other run on its queue begin there, of the next at twice it.
+MANY = 1_000_000
+
+
 def pipeline(work: type[Work]) -> Pipeline:
     return Pipeline("work").add("work", work)
+
+
+def cuts(steps: int) -> st.SearchStrategy[int | None]:
+    """Power cuts within so many steps, or none."""
+    return st.none() | st.integers(1, steps)
 
 
 class Life(RuleBasedStateMachine):
@@ -63,8 +78,11 @@ class Life(RuleBasedStateMachine):
         self.appended = 0
         self.rotated = 0
         self.half = False
+        self.done = 0  # of its lines, by when it came to its end
         self.purged: Counter[int] = Counter()
-        self.clean = True
+        self.cut: set[int] = set()  # what a power cut has ended: 0 is the run, others are numbered
+        self.others: dict[int, list[str]] = {}
+        self.replaying: tuple[type[Work], Path] | None = None
 
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int) -> None:
@@ -76,8 +94,24 @@ class Life(RuleBasedStateMachine):
         try:
             if hasattr(self, "disk"):
                 self.run_on(cut=None)
+                for number in sorted(self.cut):
+                    self.run_other(number, cut=None)
+                if self.replaying is not None:
+                    self.replay(Perfect, cut=None)
+                self.every_letter_is_somewhere()
         finally:
             shutil.rmtree(self.folder)
+
+    @contextmanager
+    def power(self, cut: int | None) -> Iterator[None]:
+        """Have power for so many steps."""
+        self.disk.power_on()
+        self.disk.cut_at = cut
+        try:
+            with self.disk.mounted():
+                yield
+        finally:
+            self.disk.power_on()
 
     # What happens to the file
 
@@ -101,13 +135,11 @@ class Life(RuleBasedStateMachine):
 
     # What is done with it
 
-    @rule(cut=st.none() | st.integers(1, 80))
+    @rule(cut=cuts(40))
     def run_on(self, cut: int | None) -> None:
-        self.disk.power_on()
-        self.disk.cut_at = cut
         wanted = self.appended - self.half
         try:
-            with self.disk.mounted():
+            with self.power(cut):
                 live = self.start()
                 until(lambda: live.ledger["received"] >= wanted or live.state in ENDED)
                 live.stop()
@@ -115,13 +147,12 @@ class Life(RuleBasedStateMachine):
                 if live.exception is not None:
                     raise live.exception
         except PowerCut:
-            self.clean = False
+            self.cut.add(0)
             return
-        finally:
-            self.disk.power_on()
-        self.clean = True
+        self.cut.discard(0)
+        self.done = wanted
         assert live.ledger["received"] == wanted and live.ledger["in_flight"] == 0
-        self.check()
+        self.check(self.out, range(wanted))
 
     def start(self) -> Run:
         return pipeline(Work).start(
@@ -130,7 +161,32 @@ class Life(RuleBasedStateMachine):
 
     # What is done in between
 
-    @precondition(lambda self: self.clean)
+    @precondition(lambda self: self.queue.exists())
+    @rule(count=st.integers(1, 40), anew=st.booleans(), cut=cuts(40))
+    def run_another(self, count: int, anew: bool, cut: int | None) -> None:
+        """On the same queue; or go on with one."""
+        number = max(self.cut, default=0)
+        if anew or number == 0:
+            number = len(self.others) + 1
+            self.others[number] = [str(line) for line in range(number * MANY, number * MANY + count)]
+        self.run_other(number, cut)
+
+    def run_other(self, number: int, cut: int | None) -> None:
+        out = self.folder / f"other{number}.log"
+        state = OnDisk(self.folder / f"other{number}", self.disk)
+        lines = self.others[number]
+        try:
+            with self.power(cut):
+                run = pipeline(Work).run(lines, output=out, checkpoint=state, dead_letters=self.queue)
+                if run.exception is not None:
+                    raise run.exception
+        except PowerCut:
+            self.cut.add(number)
+            return
+        self.cut.discard(number)
+        self.check(out, map(int, lines))
+
+    @precondition(lambda self: 0 not in self.cut)
     @rule()
     def somebody_else_writes(self) -> None:
         """Which is not cut off: after a run that came to its end, it is known what is not of it."""
@@ -141,23 +197,36 @@ class Life(RuleBasedStateMachine):
         assert self.out.read_bytes() == before + b"somebody else\n"
         self.out.write_bytes(before)
 
-    @precondition(lambda self: self.queue.exists())
-    @rule()
-    def purge(self) -> None:
-        before = self.letters()
-        purged = DeadLetterQueue.at(self.queue).purge()
+    @precondition(lambda self: self.queue.exists() and self.replaying is None)
+    @rule(cut=cuts(5))
+    def purge(self, cut: int | None) -> None:
+        before, purged = self.letters(), None
+        with suppress(PowerCut), self.power(cut):
+            purged = DeadLetterQueue.at(self.queue).purge()
         gone = before - self.letters()
-        assert purged == gone.total() and (gone == before or not self.clean)  # else some are to come again
         self.purged += gone
+        if purged is not None:
+            assert purged == gone.total() and (gone == before or self.cut)  # else some are to come again
 
     @precondition(lambda self: self.queue.exists())
-    @rule(work=st.sampled_from([Mended, Perfect]))
-    def replay(self, work: type[Work]) -> None:
-        before = self.letters()
-        run = pipeline(work).replay(self.queue, output=self.folder / f"again{len(list(self.folder.glob('again*')))}.log")
-        assert run.state == "finished", run.exception
+    @rule(work=st.sampled_from([Mended, Perfect]), cut=cuts(20))
+    def replay(self, work: type[Work], cut: int | None) -> None:
+        """Or go on with one, which is as that one was."""
+        before, anew = self.letters(), self.replaying is None
+        if self.replaying is None:
+            self.replaying = work, self.folder / f"again{len(list(self.folder.glob('again*')))}.log"
+        work, output = self.replaying
+        try:
+            with self.power(cut):
+                run = pipeline(work).replay(self.queue, output=output)
+                if run.exception is not None:
+                    raise run.exception
+        except PowerCut:
+            if (self.queue / "replay").exists():
+                return
+        self.replaying = None
         left = Counter({number: count for number, count in before.items() if number % work.hard == 3})
-        assert self.letters() == left or not self.clean
+        assert self.letters() == left or self.cut or not anew
 
     @property
     def queue(self) -> Path:
@@ -170,20 +239,29 @@ class Life(RuleBasedStateMachine):
 
     # What must be so
 
-    def check(self) -> None:
-        ours = [line.split() for line in self.out.read_text().splitlines()]
+    def check(self, out: Path, lines: Iterable[int]) -> None:
+        ours = [line.split() for line in out.read_text().splitlines()]
         assert [int(seen) for _, seen in ours] == list(range(1, len(ours) + 1))
-        put_out = [int(number) for number, _ in ours]
-        assert put_out == [number for number in range(self.appended - self.half) if number % 7 != 3]
+        assert [int(number) for number, _ in ours] == [number for number in lines if number % 7 != 3]
+
+    @invariant()
+    def every_letter_is_somewhere(self) -> None:
+        """In the queue, or replayed, or purged, once; it is not known of what a power cut has ended."""
+        if self.replaying is not None:
+            return
         again = Counter(
             int(line.split()[0]) for path in self.folder.glob("again*.log") for line in path.read_text().splitlines()
         )
-        wanted = Counter(number for number in range(self.appended - self.half) if number % 7 == 3)
-        assert again + self.purged + self.letters() == wanted
+        lines = chain(range(self.done), *(map(int, lines) for lines in self.others.values()))
+        assert self.known(again + self.purged + self.letters()) == self.known(Counter(n for n in lines if n % 7 == 3))
+
+    def known(self, letters: Counter[int]) -> Counter[int]:
+        return Counter({number: count for number, count in letters.items() if number // MANY not in self.cut})
 
     @invariant()
     def nothing_is_torn(self) -> None:
-        assert all(number < self.appended for number in self.letters())
+        others = {int(line) for lines in self.others.values() for line in lines}
+        assert all(number < self.appended or number in others for number in self.letters())
 
 
 TestLife = Life.TestCase
