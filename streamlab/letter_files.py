@@ -73,11 +73,15 @@ class LetterFiles:
         except OSError:
             os.close(descriptor)
             return False
-        noted = _NUMBERS.match(os.pread(descriptor, NOTED, 0))
-        last, self.changed = map(int, noted.groups()) if noted else (0, 0)
         self._lock = descriptor
-        self.last = max(last, *(number for number, _ in self), 0)
-        self.settled = dict(self._notes())
+        try:
+            noted = _NUMBERS.match(os.pread(descriptor, NOTED, 0))
+            last, self.changed = map(int, noted.groups()) if noted else (0, 0)
+            self.last = max(last, *(number for number, _ in self), 0)
+            self.settled = dict(self._notes())
+        except BaseException:
+            self.unlock()
+            raise
         return True
 
     def unlock(self) -> None:
