@@ -7,6 +7,7 @@ import gzip
 import lzma
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,34 @@ def test_copies_and_truncations_double_nothing_and_lose_what_the_system_lost(tmp
     result, missed = copies_and_truncations(tmp_path, count=12, rate=2_000, where=where)
     assert missed == []  # what is in any file has come
     assert (result.doubled, result.torn) == (0, 0)
+
+
+@pytest.mark.parametrize("copy", ["app.log.saved", "app.copied", "other.log", "2026.sav"])
+def test_a_small_copy_may_have_any_name(tmp_path: Path, copy: str) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\ntwo\n")
+    with following(follow(tmp_path, grace=1.0)) as reading:
+        reading.wait_for(2)
+        shutil.copy(log, tmp_path / copy)
+        os.truncate(log, 0)
+        append(log, "three\n")
+        reading.wait_for(3)
+        assert nothing_comes(reading, 3.0)
+    assert reading.lines == ["one", "two", "three"]
+
+
+def test_archives_of_others_do_not_hold_up_a_file_that_was_cut_off(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    with following(follow(tmp_path, grace=0.5)) as reading:
+        reading.wait_for(1)
+        os.truncate(log, 0)
+        append(log, "two\n")
+        for number in range(40):  # one more before the one before has been quiet for long enough
+            (tmp_path / f"other-{number}.log.gz").write_bytes(gzip.compress(b"other %d\n" % number))
+            time.sleep(0.1)
+        assert "two" in reading.lines
+        reading.wait_for(42)
 
 
 def test_what_is_lost_between_copy_and_truncation_is_counted(tmp_path: Path) -> None:

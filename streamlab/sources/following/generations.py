@@ -44,6 +44,7 @@ class Generation:
         modified: when it was last written to while it was at its name, in nanoseconds.
         left: when it was seen to be at its name no more, by the monotonic clock.
         grew: when it was last seen to grow.
+        came: when it was found; 0 if that was before this process.
         removed: whether no name leads to the file.
         sealed: whether nothing more will be in its file: it is a copy, an archive that was read, or there is none.
         spent: whether nothing is to be read in its file: it has none, or one that ends before what was read.
@@ -68,7 +69,7 @@ class Generation:
         self.stamp = (-1, -1)
         self.modified = 0
         self.left: float | None = None
-        self.grew = 0.0
+        self.grew = self.came = 0.0
         self.removed = self.sealed = self.spent = self.checked = self.vetted = self.cut = False
         self.restored = self.reborn = self.over = self.foreign = False
         self._splitter = splitter

@@ -108,7 +108,7 @@ class Register:
         """Return a new generation, in an open file."""
         generation = Generation(name, path, self._new_splitter())
         self._all[generation] = None
-        generation.grew = now
+        generation.grew = generation.came = now
         self.put(generation, descriptor, path)
         return generation
 
