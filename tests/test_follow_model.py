@@ -387,6 +387,18 @@ class Following(RuleBasedStateMachine):
             content.saved = content.saved or content.seen
         self.crash(spelling)
 
+    @precondition(lambda self: self.where and self.source is None)
+    @rule()
+    def move(self) -> None:
+        """Move the folder while nobody looks."""
+        old, self.folder = self.folder, self.folder.rename(f"{self.folder}-")
+        self.log = self.folder / self.log.name
+        self.where = [self.folder / path.relative_to(old) for path in self.where]
+        for content in self.contents:
+            content.path = content.path and self.folder / content.path.name
+        (self.base / "linked").unlink()
+        (self.base / "linked").symlink_to(self.folder)
+
     # What must be so in the end
 
     def check_nothing_more_comes(self) -> None:
