@@ -170,6 +170,11 @@ class _Writer:
         shapes = set(map(tuple, items)) if kind is dict and type(items[0]) is dict else set()
         if kind not in (list, tuple) and len(shapes) != 1:
             return None
+        if (
+            any(type(key) is not str for shape in shapes for key in shape)
+            and len({tuple(map(type, item)) for item in items}) > 1
+        ):
+            return None  # 1, 1.0 and True are the same key, and of three types
         ids = set(map(id, items))
         if kind is not tuple and (len(ids) < len(items) or not ids.isdisjoint(self._seen)):
             raise _NotPlain
