@@ -72,7 +72,7 @@ class Account:
 
     @property
     def progress(self) -> float | None:
-        """The share of the source that has been read, from 0.0 to 1.0; ``None`` when its size is not known."""
+        """The share of the source that has been read and worked on, from 0.0 to 1.0; ``None`` when its size is not known."""
         return self._runner.progress()
 
     # Tables

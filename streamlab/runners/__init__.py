@@ -60,7 +60,7 @@ class Runner(Protocol):
         ...
 
     def progress(self) -> float | None:
-        """Return the share of the source that has been read, if its size is known."""
+        """Return the share of the source that has been read and worked on, if its size is known."""
         ...
 
     def reading(self) -> AbstractContextManager[Journal]:

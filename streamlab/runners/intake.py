@@ -41,6 +41,7 @@ class Intake:
         # Polars, and processes, work on other cores than the one that Python holds: so files are read ahead for them.
         early = (columns or engine.parallel) and isinstance(source, FileSource)
         self.reader = Reader(source) if source.blocking or early else None
+        self._taken = 0
         self._ahead: deque[tuple[Chunk, Rows | None]] = deque()
         self._depth = host.cores() + 1 if columns else 2 if engine.parallel else 1
         self._seconds = PARALLEL_SECONDS if engine.parallel else COLUMN_SECONDS if columns else BATCH_SECONDS
@@ -79,6 +80,7 @@ class Intake:
             chunk = self.reader.take(self._limit, timeout)
         if chunk is not None:
             chunk.taken = self._host.clock()
+            self._taken += len(chunk.lines)
         return chunk
 
     def _begun(self, chunk: Chunk) -> Rows | None:
@@ -93,6 +95,10 @@ class Intake:
             self._limit = max(int(lines * self._seconds / seconds), self._engine.concurrency, 1)
         elif seconds < self._seconds and 2 * lines > self._limit:
             self._limit = min(self._limit * (8 if 8 * seconds < self._seconds else 2), self._most)
+
+    def lines(self) -> int:
+        """Return how many lines the source has given."""
+        return max(self._taken, 0 if self.reader is None else self.reader.lines)
 
     def drained(self) -> bool:
         """Tell whether no lines are left that were taken from the source."""

@@ -174,8 +174,11 @@ class LocalRunner:
         return self._books.uptime()
 
     def progress(self) -> float | None:
-        """Return the share of the source that has been read."""
-        return self._source.progress()
+        """Return the share of the source that has been read and worked on."""
+        share, lines = self._source.progress(), self._intake.lines()
+        if share is None or not lines:
+            return share
+        return share * min((self._journal.received - self._journal.resumed) / lines, 1.0)
 
     @contextmanager
     def reading(self) -> Iterator[Journal]:

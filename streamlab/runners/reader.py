@@ -30,6 +30,8 @@ class Reader:
         self.source = source
         #: Lines of a chunk, and where lines come one by one, how many may wait; the runner keeps it at its batch size.
         self.capacity = 256
+        #: Lines that the source has given, unless they come one by one.
+        self.lines = 0
         self._items = source if isinstance(source, IterableSource) else None
         self._buffer: deque[Any] = deque()
         self._left: Chunk | None = None
@@ -48,6 +50,7 @@ class Reader:
                 self._collect(self._items.items())
             else:
                 while not self._closed and (chunk := self.source.read(self.capacity)).lines:
+                    self.lines += len(chunk.lines)
                     self._buffer.append(chunk)
                     if self._hungry:
                         self._feed()

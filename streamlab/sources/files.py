@@ -13,7 +13,7 @@ from streamlab.batch import Chunk, Places
 from streamlab.errors import SourceError
 from streamlab.identity import HEAD, Mark, key_of
 from streamlab.notices import Notice
-from streamlab.sources.compressed import BLOCK
+from streamlab.sources.compressed import BLOCK, extension
 from streamlab.sources.own import Own
 from streamlab.sources.reader import LineReader
 from streamlab.sources.remembered import Read, Remembered
@@ -72,6 +72,7 @@ class FileSource:
         self._reader = LineReader(iter(()), "", max_line_bytes)
         self._done = 0  # bytes of the files before this one
         self._consumed = 0
+        self._packed = False
         self._ended = False
 
     def read(self, limit: int) -> Chunk:
@@ -91,7 +92,8 @@ class FileSource:
             self.close()
             raise
         if self._file is not None and not self.blocking:
-            self._consumed = self._done + self._file.tell()
+            of_text = None if self._packed or chunk.places is None else chunk.places.start(len(chunk.lines))
+            self._consumed = self._done + (self._file.tell() if of_text is None else of_text)
             self._note_head()
         return chunk
 
@@ -122,7 +124,7 @@ class FileSource:
         return self._remembered.saved()
 
     def progress(self) -> float | None:
-        """Return the share of the bytes on disk that has been read; ``None`` for pipes."""
+        """Return the share of the bytes on disk whose lines have been read; ``None`` for pipes."""
         if self.blocking:
             return None
         if self._ended:
@@ -140,6 +142,7 @@ class FileSource:
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by _leave)
         except OSError as error:
             raise SourceError(f"{path} cannot be opened: {error.strerror}") from error
+        self._packed = bool(extension(path))
         text = Text(self._file, path, COLUMN_BLOCK if self._columns else BLOCK)
         if self.blocking:
             self._reader = LineReader(text, path, self._max_line_bytes)
@@ -159,7 +162,7 @@ class FileSource:
 
     def _leave(self) -> None:
         if self._file is not None:
-            self._done = self._consumed
+            self._done += 0 if self.blocking else self._file.tell()
             self._file.close()
             self._file = None
 
