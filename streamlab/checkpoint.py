@@ -229,8 +229,10 @@ class Checkpoint:
             if status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & closed:
                 continue
             what = f"{name} is not this user's to write alone" if name else "the folder is not this user's alone"
-            mode = "go-w" if name else "700"
-            raise CheckpointError(f"{here} {what}: chown it, and chmod {mode} {path}, if you trust what is in it")
+            mend = f"chmod {'go-w' if name else '700'} {path}"
+            if status.st_uid != os.getuid():
+                mend = f"chown {os.getuid()} {path}, and {mend}"
+            raise CheckpointError(f"{here} {what}: {mend}, if you trust what is in it")
 
     @property
     def _connection(self) -> sqlite3.Connection:

@@ -36,6 +36,8 @@ from streamlab.traces import TRACE_MODES, TraceMode, Traces
 #: Outputs that a live run without a sink keeps, and dead letters that a run with one does.
 LIVE_OUTPUTS = 10_000
 DEAD_LETTERS = 10_000
+#: Processes of a run.
+MAX_WORKERS = 1024
 
 _ANEW = "give what it was, or begin anew with another checkpoint and another output"
 
@@ -71,6 +73,10 @@ class Options:
         for name in ("trace_limit", "workers"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise RunError(f"{name}={getattr(self, name)!r}: it must be a whole number, at least 1")
+        if self.workers > MAX_WORKERS:
+            raise RunError(
+                f"workers={self.workers!r}: these are processes, at most {MAX_WORKERS}; as many as there are cores do"
+            )
         if self.isolation not in ("thread", "process"):
             raise RunError(f"isolation={self.isolation!r}: use 'thread' or 'process'")
         if self.on_outage not in ("fail", "wait"):

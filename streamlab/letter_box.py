@@ -60,21 +60,20 @@ class LetterBox:
 
     def letters(self) -> Iterator[LetterFields]:
         """Yield the letters, oldest first; lines that are none are left alone, and told of in `notices`."""
-        foreign = 0
         for _, path in self._files:
+            foreign: list[int] = []
+            why = ""
             for number, line in enumerate(lines(path), 1):
                 try:
                     letter = decoded(line)
                 except NoLetter as error:
-                    foreign += line.endswith(b"\n")  # else it is torn, by a crash or as it is just being written
-                    if line.endswith(b"\n") and foreign <= TOLD:
-                        message = f"{path}, line {number}: this is no dead letter, it is left alone: {error}"
-                        self.notices.append(Notice("left", path, message))
+                    if line.endswith(b"\n"):  # else it is torn, by a crash or as it is just being written
+                        foreign.append(number)
+                        why = why or str(error)
                 else:
                     yield letter
-        if foreign > TOLD:
-            message = f"{self.name}: {foreign - TOLD:,} more lines are no dead letters"
-            self.notices.append(Notice("left", self.name, message))
+            if foreign:
+                self.notices.append(Notice("left", path, f"{path}, {_told(foreign)}: {why}"))
 
     def recent(self, lineage: str, limit: int) -> list[Failure]:
         """Return the last letters of a lineage as the failures that they were of, oldest first.
@@ -246,3 +245,15 @@ def _changed(segment: Iterable[bytes], change: Change) -> Iterator[bytes]:
             yield line
         else:
             yield from map(encoded, letters)
+
+
+def _told(foreign: list[int]) -> str:
+    """Return which lines are no letters.
+
+    >>> _told([7]), _told([7, 9])
+    ('line 7: this is no dead letter, it is left alone', 'lines 7, 9: these are no dead letters, they are left alone')
+    """
+    if len(foreign) == 1:
+        return f"line {foreign[0]}: this is no dead letter, it is left alone"
+    more = f" and {len(foreign) - TOLD:,} more" if len(foreign) > TOLD else ""
+    return f"lines {', '.join(map(str, foreign[:TOLD]))}{more}: these are no dead letters, they are left alone"

@@ -362,7 +362,7 @@ def test_pickled_state_is_said_and_only_read_from_a_folder_of_ones_own(tmp_path:
     assert run.notices[["kind", "where"]].values.tolist() == [["pickled", "odd"]]
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     (tmp_path / "state").chmod(0o755)
-    with pytest.raises(CheckpointError, match="this user's alone: chown it, and chmod 700"):
+    with pytest.raises(CheckpointError, match="this user's alone: chmod 700"):
         odd.run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
     (tmp_path / "state").chmod(0o700)
     odd.run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
@@ -552,13 +552,13 @@ def test_pickled_state_that_others_may_have_written_is_not_read(tmp_path: Path) 
     database = tmp_path / "state" / "checkpoint.db"
     for mode in (0o620, 0o602):
         database.chmod(mode)
-        with pytest.raises(CheckpointError, match=r"checkpoint\.db is not this user's to write alone: .* chmod go-w"):
+        with pytest.raises(CheckpointError, match=r"checkpoint\.db is not this user's to write alone: chmod go-w"):
             odd.run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
     database.chmod(0o600)
     if os.getuid() == 0:
         for path in (database, tmp_path / "state"):
             os.chown(path, 1, -1)
-            with pytest.raises(CheckpointError, match=r"not this user's .*chown it"):
+            with pytest.raises(CheckpointError, match=r"not this user's .*chown 0 .*, and chmod"):
                 odd.run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")
             os.chown(path, 0, -1)
     odd.run(["1", "2"], output=tmp_path / "out", checkpoint=tmp_path / "state")

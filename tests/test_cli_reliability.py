@@ -251,8 +251,7 @@ def test_lines_that_are_no_letters_are_told_of_where_letters_are_listed(folder: 
     for command in (["list", "state"], ["list", "state", "--json"]):
         listed = streamlab_("dlq", *command, cwd=folder)
         assert listed.returncode == 0 and "line 7" in listed.stdout and "line 17" in listed.stdout
-        assert "letters-00000001.jsonl, line 3: this is no dead letter" in listed.stderr
-        assert "letters-00000001.jsonl, line 4: this is no dead letter" in listed.stderr
+        assert "letters-00000001.jsonl, lines 3, 4: these are no dead letters" in listed.stderr
         assert segment.read_text() == text
 
 
