@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
 Kinds = Mapping[str, Callable[[str], Any]]
+
+
+def is_address(text: object) -> bool:
+    """Tell whether something is an address, and no path.
+
+    >>> is_address("redis://localhost/logs"), is_address("logs/app.log")
+    (True, False)
+    """
+    return isinstance(text, str) and re.match(r"[a-z][a-z0-9+.-]*://", text) is not None
 
 
 def options_of(

@@ -12,6 +12,7 @@ NOTICE_COLUMNS = ("time", "kind", "where", "message", "lost_lines", "lost_bytes"
 
 #: The kinds, for who looks for one.
 NOTICE_KINDS = (
+    "listening",  # a source that was given by an address can be sent lines from now on
     "truncated",  # a file was cut off while it was followed, or since it was last read
     "vanished",  # a file was removed before all of it was read
     "replaced",  # a file holds something else than what was read of it before

@@ -11,6 +11,7 @@ from typing import IO, Any, Protocol, cast, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from streamlab.addresses import is_address
 from streamlab.errors import SinkError
 
 
@@ -120,7 +121,7 @@ def open_sink(output: object) -> Sink:
     Raises:
         SinkError: nothing can be written there.
     """
-    if isinstance(output, str) and re.match(r"[a-z]+://", output):
+    if isinstance(output, str) and is_address(output):
         return _of_address(output)
     if isinstance(output, (str, os.PathLike)):
         from streamlab.sinks.files import FileSink

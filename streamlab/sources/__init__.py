@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import PurePath
 from typing import Any, Protocol, runtime_checkable
 
+from streamlab.addresses import is_address
 from streamlab.batch import Chunk, Places
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
@@ -135,7 +136,7 @@ def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: boo
     """
     if isinstance(source, Source) and not isinstance(source, type):
         return source
-    if follow and not (isinstance(source, str) and "://" in source):
+    if follow and not is_address(source):
         return _followed(source, max_line_bytes)
     if isinstance(source, (str, os.PathLike)):
         return _of_path(source, max_line_bytes, columns)
@@ -191,7 +192,7 @@ def _of_path(path: str | os.PathLike[str], max_line_bytes: int, columns: bool) -
     from streamlab.sources.locate import find_files
     from streamlab.sources.stdin import StdinSource
 
-    if isinstance(path, str) and re.match(r"[a-z][a-z+]*://", path):
+    if isinstance(path, str) and is_address(path):
         return _of_address(path, max_line_bytes)
     if path == "-":
         return StdinSource(max_line_bytes=max_line_bytes)

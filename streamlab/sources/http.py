@@ -184,7 +184,9 @@ class HttpSource:
         if found.scheme != "http":
             raise SourceError(f"{found.scheme}:// is no address to listen on: use http://HOST:PORT/PATH")
         options = {"token": os.environ.get(TOKEN_VARIABLE)} | found.options
-        return cls(found.host, found.port, path=found.path or "/", max_line_bytes=max_line_bytes, **options)
+        source = cls(found.host, found.port, path=found.path or "/", max_line_bytes=max_line_bytes, **options)
+        source.notices.append(Notice("listening", source.name, f"listening at {source.name}"))
+        return source
 
     def read(self, limit: int) -> Chunk:
         """Return the next 1 to ``limit`` lines as soon as there are any; an empty chunk after the last ones.

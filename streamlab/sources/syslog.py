@@ -147,7 +147,9 @@ class SyslogSource:
                 f"{address}: nothing can follow the port of syslog but options, such as ?when_full=drop_oldest"
             )
         transport: Literal["tcp", "udp"] = "tcp" if found.scheme == "syslog+tcp" else "udp"
-        return cls(found.host, found.port, transport=transport, max_line_bytes=max_line_bytes, **found.options)
+        source = cls(found.host, found.port, transport=transport, max_line_bytes=max_line_bytes, **found.options)
+        source.notices.append(Notice("listening", source.name, f"listening at {source.name}"))
+        return source
 
     def read(self, limit: int) -> Chunk:
         """Return the next 1 to ``limit`` messages as soon as there are any; an empty chunk after the last ones.
