@@ -103,8 +103,11 @@ class DeadLetterQueue(LetterBox):
                 if number >= mark["segment"]:
                     as_marked = number == mark["segment"] > self._files.changed
                     self._take_back(path, mark["length"] if as_marked else 0, dead)
-        except OSError as error:
-            raise SinkError(f"the dead letter queue {self.name} cannot be taken back: {error.strerror}") from error
+        except BaseException as error:
+            self.release()
+            if isinstance(error, OSError):
+                raise SinkError(f"the dead letter queue {self.name} cannot be taken back: {error.strerror}") from error
+            raise
         self._bytes = self._files.size()
 
     def _take_back(self, path: str, good: int, dead: int) -> None:

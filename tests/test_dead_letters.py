@@ -690,3 +690,21 @@ def test_a_purge_forgets_a_replay_that_was_interrupted(tmp_path: Path) -> None:
     assert run.state == "failed"
     DeadLetterQueue(tmp_path).purge()
     assert Pipeline("keep").add("keep", str).replay(tmp_path).ledger["received"] == 0
+
+
+def test_a_queue_that_cannot_be_gone_on_with_is_let_go_of(tmp_path: Path) -> None:
+    queue = DeadLetterQueue(tmp_path)
+    queue.begin("run")
+    queue.write(b"".join(queue.packed([])) or b"x\n")
+    mark = queue.mark()
+    queue.close()
+    [segment] = tmp_path.glob("*.jsonl")
+    content = segment.read_bytes()
+    segment.write_bytes(b"")
+    with pytest.raises(SinkError, match="is shorter than") as error:
+        queue.resume(mark, 0, "run")
+    segment.write_bytes(content)
+    again = DeadLetterQueue(tmp_path)
+    again.resume(mark, 0, "run")
+    again.close()
+    assert error.value.__traceback__ is not None  # which holds on to the first

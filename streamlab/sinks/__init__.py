@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from importlib import import_module
 from typing import IO, Any, Protocol, cast, runtime_checkable

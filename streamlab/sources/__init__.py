@@ -8,7 +8,6 @@ async iterator or any other iterable gives the lines.
 from __future__ import annotations
 
 import os
-import re
 from collections import deque
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from importlib import import_module
