@@ -205,6 +205,38 @@ def test_of_a_file_that_is_compressed_while_nobody_looks_the_rest_is_read(tmp_pa
     assert not reading.source.notices
 
 
+@ALONE_OR_NOT
+@pytest.mark.parametrize("passed", [0, 1, 2])
+@pytest.mark.parametrize("removed", [True, False])
+def test_what_has_not_passed_of_a_file_that_was_compressed_is_read_in_its_archive(
+    tmp_path: Path, where: str, passed: int, removed: bool
+) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\ntwo\n")
+    source = follow(tmp_path / where)
+    chunk = source.read(10)
+    assert chunk.places is not None
+    source.passed(chunk.places, passed)
+    rotate(log)
+    packed = Path(f"{log}.1.gz")
+    packed.write_bytes(gzip.compress(Path(f"{log}.1").read_bytes()))
+    if removed:
+        Path(f"{log}.1").unlink()
+    time.sleep(2 * GRACE)  # nobody reads until the archive is known to be complete
+    log.write_text("three\n")
+    assert source.read(10).lines == ["three"]
+    position = source.position()
+    source.close()
+    with following(follow(tmp_path / where, position=position)) as reading:
+        reading.wait_for(3 - passed)
+        assert nothing_comes(reading, 3 * GRACE)
+        assert reading.lines == ["one", "two", "three"][passed:]
+        assert not reading.source.notices
+    with following(follow(tmp_path / where, position=reading.source.position())) as again:
+        assert nothing_comes(again, 3 * GRACE)
+    assert not again.lines
+
+
 def test_what_is_in_a_rotated_file_comes_after_the_copies_that_were_made_before(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_text("one\n")

@@ -277,6 +277,7 @@ class Copies:
         elif original.key is None:
             self._adopt(original, inspection.length, os.dup(archive.descriptor), archive.path)
         else:  # it is, or was, read where it is
+            archive.original = original
             self._register.leave_out(archive)
 
 

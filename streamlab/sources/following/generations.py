@@ -55,6 +55,7 @@ class Generation:
         reborn: whether it follows a truncation in the same file.
         over: whether all of it was read, and nothing more is expected.
         foreign: whether it was there before its name was followed, and is not to be read.
+        original: of an archive that is left out: the one that is read where it is, as long as that may be needed.
     """
 
     def __init__(self, name: str, path: str, splitter: LineSplitter) -> None:
@@ -72,6 +73,7 @@ class Generation:
         self.grew = self.came = 0.0
         self.removed = self.sealed = self.spent = self.checked = self.vetted = self.cut = False
         self.restored = self.reborn = self.over = self.foreign = False
+        self.original: Generation | None = None
         self._splitter = splitter
         self._head = b""
         self._head_mark: Mark | None = None  # of that; known without it from an earlier process
@@ -167,6 +169,11 @@ class Generation:
         if self.spent:
             return False
         return not self.sealed if self.packed else self.length != self.at or self.length < self.size
+
+    @property
+    def is_through(self) -> bool:
+        """Whether it is over, and all that was read of it has passed."""
+        return self.over and self.passed.offset >= self.at
 
     @property
     def is_known(self) -> bool:
@@ -286,8 +293,7 @@ class Generation:
 
     def saved(self) -> dict[str, Any] | list[Any]:
         """Return what another process needs to go on with it, as plain data: little of an archive that is done with."""
-        passed = self.passed
-        if self.packed and self.over and self.key is not None and passed.offset >= self.at:
+        if self.packed and self.key is not None and self.is_through:
             return [self.name, None if self.path == self.name else self.path, *self.key, *self.stamp, self.foreign]
         head = self.first()
         return {
@@ -296,14 +302,14 @@ class Generation:
             "folder": self.folder,
             "key": None if self.key is None else list(self.key),
             "head": None if head is None else list(head),
-            "passed": list(passed),
+            "passed": list(self.passed),
             "size": self.size,
             "stamp": list(self.stamp),
             "modified": self.modified,
             "cut": self.cut,
             "left": self.left is not None,
             "checked": self.checked,
-            "over": self.over and passed.offset >= self.at,
+            "over": self.is_through,
             "foreign": self.foreign,
         }
 

@@ -267,7 +267,7 @@ class Register:
         Those whose file is there are kept, however many: they must not be read again.
         """
         busy = any(generation.packed and not generation.checked for generation in self._all)
-        for generation in [each for each in self._all if each.over and each.passed.offset >= each.at]:
+        for generation in [each for each in self._all if each.is_through]:
             generation.compact()
             if self.find(generation) is not None:
                 self._gone.pop(generation, None)
@@ -275,8 +275,14 @@ class Register:
                 self.drop(generation)
 
     def saved(self) -> list[Any]:
-        """Return the generations as plain data."""
-        return [generation.saved() for generation in self._all]
+        """Return the generations as plain data; not the archives that another process needs when their original is gone."""
+        return [generation.saved() for generation in self._all if not self._is_needed(generation)]
+
+    def _is_needed(self, archive: Generation) -> bool:
+        """Tell whether an archive holds what has not passed yet of a generation that is read in another file."""
+        if archive.original is not None and (archive.original.is_through or archive.original not in self._all):
+            archive.original = None
+        return archive.original is not None
 
     def restore(self, saved: list[Any]) -> None:
         """Take in what was `saved`."""
