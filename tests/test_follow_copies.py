@@ -34,20 +34,6 @@ def test_copies_and_truncations_double_nothing_and_lose_what_the_system_lost(tmp
     assert (result.doubled, result.torn) == (0, 0)
 
 
-@pytest.mark.parametrize("copy", ["app.log.saved", "app.copied", "other.log", "2026.sav"])
-def test_a_small_copy_may_have_any_name(tmp_path: Path, copy: str) -> None:
-    log = tmp_path / "app.log"
-    log.write_text("one\ntwo\n")
-    with following(follow(tmp_path, grace=1.0)) as reading:
-        reading.wait_for(2)
-        shutil.copy(log, tmp_path / copy)
-        os.truncate(log, 0)
-        append(log, "three\n")
-        reading.wait_for(3)
-        assert nothing_comes(reading, 3.0)
-    assert reading.lines == ["one", "two", "three"]
-
-
 def test_archives_of_others_do_not_hold_up_a_file_that_was_cut_off(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_text("one\n")

@@ -29,7 +29,7 @@ class Copies:
     def __init__(self, register: Register, grace: float) -> None:
         self._register = register
         self._grace = grace
-        self._begun = time.monotonic()
+        self._begun = 0.0  # when a loss was first looked into
         self._inspections: dict[Generation, Inspection] = {}
 
     def cut(self, generation: Generation, now: float) -> None:
@@ -76,6 +76,7 @@ class Copies:
 
     def is_lost(self, generation: Generation) -> bool:
         """Tell whether what was not read of a generation without a file is nowhere to be found; say so."""
+        self._begun = self._begun or time.monotonic()
         until = max(generation.left or 0.0, self._begun) + self._grace  # archives that come later are of something else
         archives = self._register.beside.live(generation, packed=True)
         if any(not other.checked and other.came <= until for other in archives):
@@ -150,14 +151,7 @@ class Copies:
         sure = 2 * HEAD <= generation.at <= status.st_size
         # Since another process looked, the file may have been put back from a backup, or its disk has got another number.
         put_back = generation.restored and name == os.path.basename(os.path.realpath(generation.path))
-        return (sure or put_back or is_rotated(name, base) or self._is_new(generation, status)) and generation.is_in(
-            descriptor
-        )
-
-    def _is_new(self, generation: Generation, status: os.stat_result) -> bool:
-        """Tell whether a file, of which nothing was read, is of the time at which another one was cut off."""
-        since = time.monotonic() - generation.grew + 2 * self._grace
-        return generation.cut and not generation.restored and generation.at > 0 and time.time() - status.st_ctime <= since
+        return (sure or put_back or is_rotated(name, base)) and generation.is_in(descriptor)
 
     def _adopt(self, generation: Generation, size: int, descriptor: int, path: str) -> None:
         """Take note that a copy, of so many bytes, is where the content of a generation is."""
