@@ -144,7 +144,7 @@ def run(
     return execute(demo if pipeline is None else pipeline, LINES if source is None else source, options)
 
 
-def execute(pipeline: Pipeline, source: Any, options: Options) -> Run:
+def execute(pipeline: object, source: Any, options: Options) -> Run:
     """Do what `Pipeline.run` does."""
     with _no_file_left(options.output):
         made, runner = _prepare(pipeline, source, options, live=False)
@@ -152,7 +152,7 @@ def execute(pipeline: Pipeline, source: Any, options: Options) -> Run:
     return made
 
 
-def launch(pipeline: Pipeline, source: Any, options: Options) -> Run:
+def launch(pipeline: object, source: Any, options: Options) -> Run:
     """Do what `Pipeline.start` does."""
     with _no_file_left(options.output):
         made, runner = _prepare(pipeline, source, options, live=True)
@@ -175,7 +175,7 @@ def _no_file_left(output: Output) -> Iterator[None]:
         raise
 
 
-def _prepare(pipeline: Pipeline, source: Any, options: Options, *, live: bool) -> tuple[Run, Runner]:
+def _prepare(pipeline: object, source: Any, options: Options, *, live: bool) -> tuple[Run, Runner]:
     if not isinstance(pipeline, Pipeline):
         raise RunError(f"pipeline={pipeline!r} is a {type(pipeline).__name__}: pass a streamlab.Pipeline")
     pipeline = pipeline.copy()

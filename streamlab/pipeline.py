@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import copy
 import functools
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from streamlab.errors import PipelineError
 from streamlab.paths import EMIT, Target
 from streamlab.policy import ON_ERROR, Limits, Retry
 from streamlab.processors import Processor, is_async, kind_of
 from streamlab.processors.columnar import Columnar, row_by_row
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from streamlab.checkpoint import Checkpoint
-    from streamlab.dead_letters import DeadLetterQueue
-    from streamlab.launch import Folder, Output
-    from streamlab.redaction import Redact
-    from streamlab.run import Run
-    from streamlab.runners.endurance import OnOutage
-    from streamlab.traces import TraceMode
+from streamlab.runnable import Runnable
 
 F = TypeVar("F")
 #: Seconds that a timeout may be; a thread cannot wait for much longer ones.
 MAX_TIMEOUT = 1e6
 
 
-class Pipeline:
+class Pipeline(Runnable):
     """Processors by name; the first one added is the entry. Building is not running.
 
     Args:
@@ -265,162 +254,6 @@ class Pipeline:
         other = copy.copy(self)
         other._processors = self._processors.copy()
         return other
-
-    # Running: the one door upward, see the import contracts in pyproject.toml
-
-    def run(
-        self,
-        source: Any,
-        *,
-        trace: TraceMode = False,
-        trace_limit: int = 1000,
-        output: Output = None,
-        workers: int = 1,
-        isolation: Literal["thread", "process"] = "thread",
-        follow: bool = False,
-        checkpoint: Folder | Checkpoint | None = None,
-        dead_letters: Folder | DeadLetterQueue | None = None,
-        on_outage: OnOutage = "fail",
-        redact: Redact | None = None,
-        watchdog: float | None = 10.0,
-    ) -> Run:
-        """Run over a source to its end, and return the finished run; it may have failed, see `Run.state`.
-
-        Args:
-            source: a path, glob or folder, ``"-"`` for standard input, or any iterable of lines.
-            trace: ``False``, ``True`` (the last lines, failed and slow ones), ``"all"`` (path and fate of every line) or
-                ``"hops"`` (the last lines with every value on the way).
-            trace_limit: how many of the last lines to keep.
-            output: a path, a sink, or a function that is called with each output; by default the run keeps them.
-            workers: processes for plain functions. Worth it when a line takes them 10 µs or more; what a function keeps
-                to itself from line to line is then kept in each process apart.
-            isolation: ``"process"``: plain functions run in a process of their own even with one worker, so that a line
-                on which they crash or hang costs that line only.
-            follow: go on reading files as they grow, are rotated, vanish and appear, until the run is stopped.
-            checkpoint: a folder, in which it is saved every second how far the run is. When it is there already, the run
-                goes on where the one before ended, however that was: lines, output, dead letters, state, counters.
-            dead_letters: a folder for the lines that fail for good; by default one in the checkpoint, if there is one.
-            on_outage: when output cannot be written for now: ``"fail"``, or ``"wait"`` until it can.
-            redact: covers what nobody is to read before anything is kept in traces, errors and dead letters: patterns as of
-                `streamlab.processors.redact`, or a function of a text. The output stays as it is.
-            watchdog: seconds that a processor may be at one line before `Run.notices` says where it is; ``None`` for never.
-
-        Raises:
-            PipelineError: the graph does not hold together.
-            SourceError: the source cannot be opened.
-            SinkError: the output cannot be opened.
-            CheckpointError: another run has the checkpoint, or it does not fit.
-            KeyboardInterrupt: Ctrl-C; the run has been stopped.
-        """
-        from streamlab.launch import Options, execute
-
-        options = Options(
-            trace=trace,
-            trace_limit=trace_limit,
-            output=output,
-            workers=workers,
-            isolation=isolation,
-            follow=follow,
-            checkpoint=checkpoint,
-            dead_letters=dead_letters,
-            on_outage=on_outage,
-            redact=redact,
-            watchdog=watchdog,
-        )
-        return execute(self, source, options)
-
-    def start(
-        self,
-        source: Any,
-        *,
-        trace: TraceMode = False,
-        trace_limit: int = 1000,
-        output: Output = None,
-        workers: int = 1,
-        isolation: Literal["thread", "process"] = "thread",
-        follow: bool = False,
-        checkpoint: Folder | Checkpoint | None = None,
-        dead_letters: Folder | DeadLetterQueue | None = None,
-        on_outage: OnOutage = "fail",
-        redact: Redact | None = None,
-        watchdog: float | None = 10.0,
-    ) -> Run:
-        """Start over a source in the background, and return the live run at once.
-
-        Arguments and errors are those of `run`. Without ``output`` the run keeps the last 10,000 outputs.
-        """
-        from streamlab.launch import Options, launch
-
-        options = Options(
-            trace=trace,
-            trace_limit=trace_limit,
-            output=output,
-            workers=workers,
-            isolation=isolation,
-            follow=follow,
-            checkpoint=checkpoint,
-            dead_letters=dead_letters,
-            on_outage=on_outage,
-            redact=redact,
-            watchdog=watchdog,
-        )
-        return launch(self, source, options)
-
-    def replay(
-        self,
-        letters: pd.DataFrame | Folder | DeadLetterQueue,
-        *,
-        trace: TraceMode = False,
-        trace_limit: int = 1000,
-        output: Output = None,
-        workers: int = 1,
-        isolation: Literal["thread", "process"] = "thread",
-        on_outage: OnOutage = "fail",
-        redact: Redact | None = None,
-    ) -> Run:
-        """Run the lines of dead letters once more, through the whole pipeline, and return the finished run.
-
-        What fails again is in its `Run.dead_letters`, as the letter that it was. Of a queue those letters that come through
-        are taken out; a replay that was interrupted is gone on with. Letters without a whole line are left out, and told of
-        in `Run.notices`: of what failed at the end of input, of lines that were too long, and of what was no text.
-
-        Args:
-            letters: a table such as `Run.dead_letters`, or a part of it; or a queue, or its folder.
-            trace: as for `run`.
-            trace_limit: as for `run`.
-            output: as for `run`.
-            workers: as for `run`.
-            isolation: as for `run`.
-            on_outage: as for `run`.
-            redact: as for `run`.
-
-        Raises:
-            RunError: they are no dead letters.
-            SinkError: a run is writing to the queue; the output cannot be opened.
-
-        Example:
-            >>> run = Pipeline("p").add("number", int).run(["1", "two", "3"])
-            >>> Pipeline("p").add("number", len).replay(run.dead_letters).output["value"].tolist()
-            [3]
-        """
-        from streamlab import replay
-        from streamlab.dead_letters import DeadLetterQueue
-        from streamlab.launch import Options
-
-        options = Options(
-            trace=trace,
-            trace_limit=trace_limit,
-            output=output,
-            workers=workers,
-            isolation=isolation,
-            on_outage=on_outage,
-            redact=redact,
-        )
-        if isinstance(letters, (str, os.PathLike)):
-            letters = DeadLetterQueue.at(letters)
-        if isinstance(letters, DeadLetterQueue):
-            return replay.replay_queue(self, letters, options)
-        return replay.replay_table(self, letters, options)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

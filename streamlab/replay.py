@@ -17,7 +17,6 @@ from streamlab.launch import Options, execute
 from streamlab.letter_box import LetterBox, unsettled
 from streamlab.letters import LETTER_COLUMNS, LetterFields, is_whole, line_key
 from streamlab.notices import Notice
-from streamlab.pipeline import Pipeline
 from streamlab.run import Run
 from streamlab.sources.letters import LetterSource
 
@@ -32,7 +31,21 @@ class _Again(DeadLetterQueue):
         return True
 
 
-def replay_table(pipeline: Pipeline, letters: Any, options: Options) -> Run:
+def replay(pipeline: object, letters: Any, options: Options) -> Run:
+    """Do what `Pipeline.replay` does.
+
+    Raises:
+        RunError: they are no dead letters.
+        SinkError: there is no queue in the folder, or a run is writing to it.
+    """
+    if isinstance(letters, (str, os.PathLike)):
+        letters = LetterBox.at(letters)
+    if isinstance(letters, LetterBox):
+        return replay_queue(pipeline, letters, options)
+    return replay_table(pipeline, letters, options)
+
+
+def replay_table(pipeline: object, letters: Any, options: Options) -> Run:
     """Run the letters of a DataFrame such as `Run.dead_letters`.
 
     Raises:
@@ -99,7 +112,7 @@ def _settled(letters: Iterable[LetterFields], queue: LetterBox, notices: list[No
 
 
 def replay_queue(
-    pipeline: Pipeline,
+    pipeline: object,
     queue: LetterBox,
     options: Options,
     choice: Choice = lambda letter: True,
@@ -158,7 +171,7 @@ def _remove(work: str) -> None:
         shutil.rmtree(_done(work))
 
 
-def _replay(pipeline: Pipeline, queue: LetterBox, chosen: Chosen, options: Options, choice: Choice) -> Run:
+def _replay(pipeline: object, queue: LetterBox, chosen: Chosen, options: Options, choice: Choice) -> Run:
     notices: list[Notice] = []
     anew = not chosen.complete
     if anew:
