@@ -27,6 +27,7 @@ from streamlab.runners import Runner
 from streamlab.runners.endurance import OnOutage
 from streamlab.runners.host import LocalHost
 from streamlab.runners.local import LocalRunner
+from streamlab.runners.work import Work
 from streamlab.sinks import Durable, OnFiles, Sink, open_sink
 from streamlab.sinks.collect import Collect
 from streamlab.sources import Resumable, Source, Sparing, open_source
@@ -217,7 +218,7 @@ def _prepare(pipeline: object, source: Any, options: Options, *, live: bool) -> 
         else:
             _resume(opened, saved, lines, sink, letters, journal)
             journal.restore(saved["books"], checkpoint.history(), saved["uptime"])
-        runner = LocalRunner(
+        work = Work(
             engine,
             lines,
             sink,
@@ -230,6 +231,7 @@ def _prepare(pipeline: object, source: Any, options: Options, *, live: bool) -> 
             watchdog=options.watchdog,
         )
         opened.pop_all()
+    runner = LocalRunner(work)
     return Run(pipeline, runner, sink), runner
 
 

@@ -262,9 +262,9 @@ def test_control_c_ends_the_program_although_a_call_hangs(where: str) -> None:
     program = f"""
 import os, signal, threading, time
 import polars as pl
-import streamlab.runners.local
+import streamlab.runners.work
 from streamlab import Pipeline, processors
-streamlab.runners.local.DRAIN_SECONDS = 0.5
+streamlab.runners.work.DRAIN_SECONDS = 0.5
 options = {{}}
 {HANGS[where]}
 threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -170,7 +170,7 @@ def test_stop_brings_what_was_read_to_its_end_and_flushes(tap: Tap) -> None:
 
 def test_lines_that_a_stop_leaves_no_time_for_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor too slow to get through what was read: what it did not get to is in `unfinished`, and nothing is lost."""
-    monkeypatch.setattr("streamlab.runners.local.DRAIN_SECONDS", -1.0)
+    monkeypatch.setattr("streamlab.runners.work.DRAIN_SECONDS", -1.0)
     busy, go_on = threading.Event(), threading.Event()
 
     def slow(line: str) -> str:
@@ -256,7 +256,7 @@ def test_a_run_that_is_stopping_cannot_be_paused(tap: Tap) -> None:
 
 
 def test_an_endless_flush_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamlab.runners.local.DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr("streamlab.runners.work.DRAIN_SECONDS", 0.2)
 
     class Endless:
         def __call__(self, value: str) -> None: ...
@@ -497,7 +497,7 @@ def test_dicts_become_columns() -> None:
 
 def test_history_has_a_row_a_second_and_processor(tap: Tap, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamlab.runners.bookkeeper.TICK_SECONDS", 0.02)
-    monkeypatch.setattr("streamlab.runners.local.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("streamlab.runners.work.POLL_SECONDS", 0.01)
     live = demo.start(tap)
     tap.let(10)
     until(lambda: len(live.history) >= 9)

@@ -16,15 +16,17 @@ ENDED: tuple[State, ...] = ("finished", "stopped", "failed")
 
 
 class Runner(Protocol):
-    """One execution: feeds the engine from the source, drains it into the sink, and keeps the journal.
+    """One execution: feeds the engine from the source, drains it into the sink, and keeps the journal."""
 
-    Attributes:
-        exception: why it failed.
-        waiting: what it waits for before it can go on, while its output cannot be written; ``None`` while it need not.
-    """
+    @property
+    def exception(self) -> BaseException | None:
+        """Why it failed."""
+        ...
 
-    exception: BaseException | None
-    waiting: str | None
+    @property
+    def waiting(self) -> str | None:
+        """What it waits for before it can go on, while its output cannot be written; ``None`` while it need not."""
+        ...
 
     @property
     def state(self) -> State:

@@ -1,451 +1,129 @@
-"""The local runner: one thread that takes lines, works on them, hands outputs on and keeps the journal."""
+"""The local runner: a run's thread, and what its holder can do with it."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
-from streamlab.batch import Batch, Chunk, Rows
-from streamlab.checkpoint import Checkpoint
-from streamlab.dead_letters import DeadLetterQueue
-from streamlab.engine import Engine
-from streamlab.errors import Outage, ProcessorFailed, RunError
-from streamlab.failures import Failure
+from streamlab.errors import RunError
 from streamlab.journal import Journal
-from streamlab.notices import Notice
 from streamlab.runners import ENDED, State
-from streamlab.runners.bookkeeper import Bookkeeper
-from streamlab.runners.endurance import Endurance, OnOutage
-from streamlab.runners.host import LocalHost
-from streamlab.runners.intake import Intake
-from streamlab.runners.outlet import Outlet, Refused
-from streamlab.runners.saver import Saver
-from streamlab.runners.watchdog import Watchdog
-from streamlab.segments import Stopped
-from streamlab.sinks import Finishing, Sink
-from streamlab.sources import Listening, Resumable, Source
+from streamlab.runners.work import DRAIN_SECONDS, Work
+from streamlab.sources import Listening
 
-#: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
-PATIENCE = 0.1
 #: Seconds between two looks at signals while the calling thread waits. An untimed wait is not ended by Ctrl-C once a library
 #: such as Polars has put a handler of its own below Python's.
 SIGNAL_SECONDS = 0.2
 #: Seconds that whoever starts a run waits for its first moment, to be told at once what is wrong.
 FIRST_SECONDS = 1.0
-#: Seconds between two looks at a source that has nothing, at most.
-POLL_SECONDS = 0.25
-#: Seconds that lines which were taken from the source have to come to their end after a stop.
-DRAIN_SECONDS = 10.0
 
 
 class LocalRunner:
-    """Runs an engine in a thread of this process; see `streamlab.runners.Runner`."""
+    """Has a run's work done in a thread of this process; see `streamlab.runners.Runner`."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        source: Source,
-        sink: Sink,
-        journal: Journal,
-        host: LocalHost,
-        stopping: threading.Event,
-        *,
-        letters: DeadLetterQueue | None = None,
-        checkpoint: Checkpoint | None = None,
-        on_outage: OnOutage = "fail",
-        watchdog: float | None = None,
-    ) -> None:
-        self.exception: BaseException | None = None
-        self.waiting: str | None = None
-        self._phase: State = "starting"
-        self._saving_waits = False
-        self._engine = engine
-        self._source = source
-        self._sink = sink
-        self._letters = letters
-        self._journal = journal
-        self._host = host
-        self._stopping = stopping
-        self._endurance = Endurance(on_outage, stopping, partial(self._wait_for, sink.name))
-        self._queueing = Endurance(on_outage, stopping, partial(self._wait_for, "" if letters is None else letters.name))
-        self._intake = Intake(engine, source, host)
-        self._books = Bookkeeper(journal, host, (source, sink, letters))
-        self._outlet = Outlet(sink, host, self._endurance, self._book)
-        waiting = Endurance(on_outage, stopping, self._checkpoint_waits)  # lines flow on meanwhile
-        self._saver = Saver(checkpoint, engine, source, sink, letters, journal, self._endurance, waiting, self._books.say)
+    def __init__(self, work: Work) -> None:
+        self._work = work
         self._lock = threading.Lock()
-        self._going = threading.Event()
-        self._going.set()
-        self._first = threading.Event()  # the first moment lasts, or never will
-        self._refused = False  # it never will
-        self._done = threading.Event()
-        self._watch_after = watchdog
-        self._watchdog: Watchdog | None = None
-        self._under_way: tuple[float, int | None] | None = None  # since when, and the batch's first line
-        self._drain_until: float | None = None
-        self._apart = True  # whether the source is read by a thread of the run
-        self._pump: threading.Thread | None = None
-        self._worker = threading.Thread(target=self._work, name=f"streamlab-{engine.pipeline.name}", daemon=True)
-
-    # For who holds the run
+        self._thread = threading.Thread(target=work.do, name=f"streamlab-{work.name}", daemon=True)
 
     @property
     def state(self) -> State:
-        """Where it is: what its thread is at, unless that has to wait for something, or is to come to its end."""
-        phase = self._phase
-        if phase in ENDED:
-            return phase
-        if self._stopping.is_set():
-            return "draining"
-        return phase if self.waiting is None else "paused"
+        """Where the run is."""
+        return self._work.state
+
+    @property
+    def exception(self) -> BaseException | None:
+        """Why it failed."""
+        return self._work.exception
+
+    @property
+    def waiting(self) -> str | None:
+        """What it waits for before it can go on."""
+        return self._work.waiting
+
+    def progress(self) -> float | None:
+        """Return the share of the source that has been read and worked on."""
+        return self._work.progress()
 
     def start(self) -> None:
         """Begin, in the background; raise what soon comes in the way of the first moment, before anything is read."""
-        self._apart = True
-        self._worker.start()
+        self._work.apart = True
+        self._thread.start()
         self._await_first(FIRST_SECONDS)
 
     def run(self) -> None:
         """Begin, and return at the end. The caller's thread reads the source, if that may wait: Ctrl-C reaches it there."""
         # An async source needs an event loop of its own, so not that of a notebook; what listens is read on after Ctrl-C.
-        self._apart = not self._source.blocking or _has_event_loop() or isinstance(self._source, Listening)
-        self._worker.start()
+        self._work.apart = not self._work.source.blocking or _has_event_loop() or isinstance(self._work.source, Listening)
+        self._thread.start()
         try:
             self._await_first(None)
-            if self._intake.reader is not None and not self._apart and not self._stopping.is_set():
-                self._intake.reader.pump()
+            if self._work.intake.reader is not None and not self._work.apart and not self._work.stopping.is_set():
+                self._work.intake.reader.pump()
             self.wait(None)
         except KeyboardInterrupt:
             self.stop()
             self.wait(DRAIN_SECONDS)
             raise
-        if isinstance(self.exception, KeyboardInterrupt):
-            raise self.exception
+        if isinstance(self._work.exception, KeyboardInterrupt):
+            raise self._work.exception
 
     def _await_first(self, seconds: float | None) -> None:
         """Wait for the first moment, by default as long as it takes; raise what came in its way."""
         until = None if seconds is None else time.monotonic() + seconds
-        while not self._first.wait(SIGNAL_SECONDS):
-            if until is not None and (self.waiting is not None or time.monotonic() >= until):
+        while not self._work.first.wait(SIGNAL_SECONDS):
+            if until is not None and (self._work.waiting is not None or time.monotonic() >= until):
                 return
-        if self._refused:
+        if self._work.refused:
             self.wait(None)
-            assert self.exception is not None
-            raise self.exception
+            assert self._work.exception is not None
+            raise self._work.exception
 
     def pause(self) -> None:
         """Take no more lines until `resume`."""
         with self._lock:
-            if self.state in ENDED or self._stopping.is_set():
+            if self.state in ENDED or self._work.stopping.is_set():
                 raise RunError(f"the run is {self.state if self.state in ENDED else 'stopping'}: it cannot be paused")
-            self._going.clear()
+            self._work.going.clear()
 
     def resume(self) -> None:
         """Go on after `pause`."""
-        self._going.set()
+        self._work.going.set()
 
     def stop(self) -> None:
         """Take no more lines from the source, bring those that were taken to their end, and flush."""
         with self._lock:
-            self._stopping.set()
-            self._going.set()
-        self._intake.close()
+            self._work.stopping.set()
+            self._work.going.set()
+        self._work.intake.close()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for the end; tell whether it has come."""
-        if threading.current_thread() is self._worker:
+        if threading.current_thread() is self._thread:
             raise RunError("a processor or sink cannot wait for the end of the run that it is part of")
         until = None if timeout is None else time.monotonic() + timeout
-        while not self._done.wait(
+        while not self._work.done.wait(
             SIGNAL_SECONDS if until is None else min(max(until - time.monotonic(), 0), SIGNAL_SECONDS)
         ):
             if until is not None and time.monotonic() >= until:
                 return False
-        self._worker.join()
+        self._thread.join()
         return True
 
     def uptime(self) -> float:
         """Return the seconds since the beginning, to the end if it has come."""
-        return self._books.uptime()
-
-    def progress(self) -> float | None:
-        """Return the share of the source that has been read and worked on."""
-        share, lines = self._source.progress(), self._intake.lines()
-        if share is None or not lines:
-            return share
-        return share * min((self._journal.received - self._journal.resumed) / lines, 1.0)
+        return self._work.books.uptime()
 
     @contextmanager
     def reading(self) -> Iterator[Journal]:
         """Give the journal, between two batches."""
-        with self._books.reading() as journal:
-            if self._done.is_set():  # the source's thread may have brought one more line
-                self._give_up()
+        with self._work.books.reading() as journal:
+            if self._work.done.is_set():  # the source's thread may have brought one more line
+                self._work.give_up()
             yield journal
-
-    # The thread
-
-    def _work(self) -> None:
-        state: State = "failed"
-        try:
-            if self._begin():
-                self._go()
-            self._close()
-            state = "stopped" if self._stopping.is_set() else "finished"
-        except KeyboardInterrupt as interrupt:  # raised by a processor: as good as the user's
-            self.exception = interrupt
-            state = "stopped"
-        except BaseException as error:  # kept for the user, who is in another thread
-            self.exception = error
-        finally:
-            self._end(state)
-
-    def _begin(self) -> bool:
-        """Save where the run begins, so that whatever comes after it can be taken back; tell whether it may go on.
-
-        It may not when it was stopped while that could not be saved: nothing has been read, and nothing is lost.
-        """
-        try:
-            self._save()
-            self._saver.settle()
-        except Outage:
-            if self._stopping.is_set():
-                return False
-            self._refused = True
-            raise
-        except BaseException:
-            self._refused = True
-            raise
-        self.waiting = None
-        if self._apart and self._intake.reader is not None:
-            self._pump = threading.Thread(target=self._intake.reader.pump, name="streamlab-reader", daemon=True)
-            self._pump.start()
-        self._first.set()
-        return True
-
-    def _go(self) -> None:
-        """Work until the end, and save it."""
-        self._phase = "running"
-        if self._watch_after is not None:
-            self._watchdog = Watchdog(
-                self._engine.pipeline.name,
-                threading.get_ident(),
-                lambda: self._under_way if self.waiting is None else None,  # who waits does not hang
-                self._books.say,
-                seconds=self._watch_after,
-            )
-        ended = self._until_ended()
-        self._phase = "draining"
-        if ended or not self._saver.lasts:  # else whoever goes on with this run still needs what processors keep
-            self._flush()
-        self._outlet.settle()
-        if isinstance(self._sink, Finishing):
-            self._endurance.call(self._sink.finish)
-        self._books.end()  # the uptime that is saved is the one that it has at the end
-        self._books.tick(last=True)
-        self._journal.ended = True
-        self._save()
-        self._saver.settle()
-
-    def _flush(self) -> None:
-        """Bring what processors have left to its end; once, also if the run is gone on with after that."""
-        if self._journal.flushed:
-            return
-        self._under_way = self._host.clock(), None
-        for batch in self._engine.flush():
-            self._outlet.hand_on(batch)
-            self._in_time()
-            self._under_way = self._host.clock(), None
-        self._journal.flushed, self._under_way = True, None
-
-    def _until_ended(self) -> bool:
-        """Take lines and work on them until the source has ended, or a stop was asked for and the buffer is empty.
-
-        Returns:
-            Whether the source has ended.
-        """
-        while True:
-            self._hold()
-            if self._stopping.is_set() and self._drained():
-                return False
-            chunk, rows = self._intake.next(0.0 if self._outlet.writing else POLL_SECONDS)
-            if chunk is None:
-                self._outlet.settle()
-            elif chunk.lines:
-                self._one(chunk, rows)
-            else:
-                return not self._stopping.is_set()
-            self._save_if_due()
-            self._books.tick()
-
-    def _hold(self) -> None:
-        """Wait while the run is paused."""
-        if self._going.is_set():
-            return
-        self._outlet.settle()
-        self._phase = "paused"
-        while not self._going.wait(POLL_SECONDS) and not self._stopping.is_set():
-            self._save_if_due()
-            self._books.tick()
-        self._phase = "running"
-
-    def _drained(self) -> bool:
-        """Tell whether no lines are left that were taken from the source before the stop."""
-        self._phase = "draining"
-        if self._pump is not None and not self._source.blocking:
-            self._pump.join(POLL_SECONDS)  # it is at its last lines
-        if self._intake.drained():
-            return True
-        self._in_time()
-        return False
-
-    def _in_time(self) -> None:
-        """After a stop, see to it that the end comes soon.
-
-        Raises:
-            RunError: it has not come within `DRAIN_SECONDS`.
-        """
-        if not self._stopping.is_set():
-            return
-        now = self._host.clock()
-        self._drain_until = self._drain_until or now + DRAIN_SECONDS
-        if now > self._drain_until:
-            raise RunError(
-                f"pipeline {self._engine.pipeline.name!r} did not come to its end within {DRAIN_SECONDS:g} s after it was"
-                " stopped; the lines that it did not get to are in run.unfinished"
-            )
-
-    def _give_up(self) -> None:
-        """Keep the lines that were taken from the source, and not brought to their end, as unfinished."""
-        try:
-            self._journal.leave(self._outlet.give_up())
-        finally:
-            for lines in self._intake.left():
-                self._journal.leave(lines)
-
-    def _one(self, chunk: Chunk, rows: Rows | None) -> None:
-        """Work on one chunk, in several batches when it takes long."""
-        start, lines, first = self._host.clock(), len(chunk.lines), self._handed_on()
-        self._books.begin(chunk)
-        try:
-            while True:
-                now = self._host.clock()
-                self._under_way = now, first
-                batch = self._engine.process(chunk, first, now + PATIENCE, rows)
-                self._outlet.hand_on(batch)
-                self._under_way = None
-                if len(batch.lines) == len(chunk.lines):
-                    break
-                self._save_if_due()
-                self._books.tick()
-                first, chunk, rows = self._handed_on(), chunk.split(len(batch.lines))[1], None
-                if self._stopping.is_set() and self._intake.reader is None:  # as if not read: they are still where they were
-                    self._books.give_back(chunk)
-                    break
-                self._in_time()
-        except BaseException:
-            # None of them is booked while the batch before is still being written: that comes first.
-            booked = max(self._journal.received - first, 0)
-            self._journal.leave(self._outlet.give_up())
-            self._journal.leave(chunk.lines[booked:])
-            raise
-        self._intake.adapt(lines, self._host.clock() - start)
-
-    def _handed_on(self) -> int:
-        """Return how many lines the sink has, or is being given: the number of the next one."""
-        return self._journal.received + self._outlet.lines
-
-    def _book(self, batch: Batch, refused: Refused) -> None:
-        """Book a batch whose outputs the sink has taken, but for those that it refused."""
-        dead = self._books.book(batch, refused)
-        self._saver.changed()
-        if dead and self._letters is not None:
-            self._write_letters(self._letters, dead)
-        if isinstance(batch.stopped, Stopped):
-            failure = batch.stopped.failure
-            why = "; mend what hangs" if failure.kind == "worker_died" else ' (on_error="stop")'
-            where = self._journal.covered(failure.where(self._engine.pipeline.name))
-            raise ProcessorFailed(where + why) from batch.stopped.cause
-        if batch.places is not None and isinstance(self._source, Resumable):
-            self._source.passed(batch.places, len(batch.lines))
-        batch.places = None  # they hold what the lines were read from
-
-    def _write_letters(self, queue: DeadLetterQueue, dead: list[Failure]) -> None:
-        """Write dead letters to the queue; tell how many are not in it if it takes no more."""
-        pieces = queue.packed(dead)
-        for piece in pieces:
-            try:
-                self._queueing.call(partial(queue.write, piece))
-            except BaseException as error:
-                left = sum(part.count(b"\n") for part in (piece, *pieces))
-                why = "; their lines come again when the run is gone on with" if self._saver.lasts else ""
-                message = f"{left:,} dead letters are not in {queue.name}, but in run.dead_letters of this run: {error}{why}"
-                self._books.say(Notice("left", queue.name, message))
-                raise
-
-    def _wait_for(self, where: str, what: str | None) -> None:
-        """Tell what the run waits for, or that it goes on."""
-        if what is not None and self.waiting is None:
-            self._books.say(Notice("waiting", where, what))
-        self.waiting = what
-        if threading.current_thread() is self._worker:
-            self._books.tick()
-
-    def _checkpoint_waits(self, what: str | None) -> None:
-        if what is not None and not self._saving_waits:
-            self._books.say(Notice("waiting", "checkpoint", what))
-        self._saving_waits = what is not None
-        if self._phase == "starting":  # before anything is read; later, lines flow on meanwhile
-            self.waiting = what
-
-    def _save_if_due(self) -> None:
-        """Save where the run is, if it is time."""
-        if self._saver.due(self._host.clock()):
-            self._outlet.settle()
-            self._save()
-
-    def _save(self) -> None:
-        self._saver.save(self._host.clock, self.uptime())
-
-    def _close(self) -> None:
-        with contextlib.ExitStack() as stack:  # each is closed, whatever the others do
-            stack.callback(self._host.close)
-            stack.callback(self._source.close)
-            stack.callback(self._sink.close)
-            if self._letters is not None:
-                stack.callback(self._letters.close)
-            stack.callback(self._saver.close)
-
-    def _end(self, state: State) -> None:
-        """Let go of everything, and be done, whatever happened."""
-        self._books.end()
-        self._under_way = None
-        for step in (self._end_watch, self._end_reading, self._give_up, self._close, self._tick_if_failed):
-            try:
-                step()
-            except BaseException as error:  # the first is the one to tell of; the next step is done whatever happened
-                self.exception, state = self.exception or error, "failed"
-        self._phase, self.waiting = state, None
-        self._first.set()
-        self._done.set()
-
-    def _end_watch(self) -> None:
-        if self._watchdog is not None:
-            self._watchdog.close()
-
-    def _end_reading(self) -> None:
-        self._intake.close()
-        if self._pump is not None and not self._source.blocking:
-            self._pump.join(POLL_SECONDS)
-
-    def _tick_if_failed(self) -> None:
-        if self.exception is not None:
-            self._books.tick(last=True)
 
 
 def _has_event_loop() -> bool:
