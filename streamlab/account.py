@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamlab import report
+from streamlab.dead_letters.letter import LETTER_COLUMNS, letters_of
 from streamlab.errors import RunError, TraceError
 from streamlab.failures import ERROR_COLUMNS
 from streamlab.journal import Journal
-from streamlab.letters import LETTER_COLUMNS, letters_of
 from streamlab.metrics import Snapshot
 from streamlab.notices import NOTICE_COLUMNS
 from streamlab.pipeline import Pipeline, nearest

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import click
 
 from streamlab.config import load_pipeline
+from streamlab.dead_letters.box import LetterBox
+from streamlab.dead_letters.letter import LetterFields, encoded
 from streamlab.launch import Options
-from streamlab.letter_box import LetterBox
-from streamlab.letters import LetterFields, encoded
 from streamlab.replay import replay_queue
 from streamlab.run_options import run_options
 from streamlab.sinks.text import visible

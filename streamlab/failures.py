@@ -76,6 +76,8 @@ class Failure:
 
 #: Characters of lines, messages and tracebacks that are kept of failures, beside their number.
 KEPT_TEXT = 64 * 1024 * 1024
+#: Dead letters that a run keeps in memory when it has somewhere else to put them, or may go on for ever.
+KEPT_LETTERS = 10_000
 
 
 class Last:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from streamlab import resumption
 from streamlab.appending import Appending
 from streamlab.checkpoint import Checkpoint
 from streamlab.dead_letters import DeadLetterQueue
 from streamlab.engine import Engine
-from streamlab.errors import CheckpointError, RunError
-from streamlab.failures import Failures
+from streamlab.errors import RunError
+from streamlab.failures import KEPT_LETTERS, Failures
 from streamlab.fingerprint import version
 from streamlab.journal import Journal
 from streamlab.metrics import History, Ledger
@@ -28,21 +29,16 @@ from streamlab.runners.endurance import OnOutage
 from streamlab.runners.host import LocalHost
 from streamlab.runners.local import LocalRunner
 from streamlab.runners.work import Work
-from streamlab.sinks import Durable, OnFiles, Sink, open_sink
+from streamlab.sinks import OnFiles, Sink, open_sink
 from streamlab.sinks.collect import Collect
-from streamlab.sources import Resumable, Source, Sparing, open_source
+from streamlab.sources import Sparing, open_source
 from streamlab.sources.own import Own
 from streamlab.traces import TRACE_MODES, TraceMode, Traces
 
-#: Outputs that a live run without a sink keeps, and dead letters that a run with one does.
+#: Outputs that a live run without a sink keeps.
 LIVE_OUTPUTS = 10_000
-DEAD_LETTERS = 10_000
 #: Processes of a run.
 MAX_WORKERS = 1024
-
-_ANEW = "give what it was, or begin anew with another checkpoint and another output"
-
-_FOLDER = "folder"
 
 Output = str | Path | Sink | Callable[[Any], object] | None
 Folder = str | os.PathLike[str]
@@ -182,16 +178,16 @@ def _prepare(pipeline: object, source: Any, options: Options, *, live: bool) -> 
     pipeline = pipeline.copy()
     with ExitStack() as opened:  # is closed, should the rest not come about
         checkpoint = _checkpoint(options)
-        saved = None
+        saved, kept = None, {}
         if checkpoint is not None:
             checkpoint.begin()
             opened.callback(checkpoint.close)
             saved = checkpoint.load()
-            _check_state(checkpoint, saved or {}, pipeline)
+            kept = {} if saved is None else resumption.states(checkpoint, saved, pipeline)
         stopping = threading.Event()
         host = LocalHost(stopping, options.workers)
         processes = options.workers > 1 or options.isolation == "process"
-        engine = Engine(pipeline, host, observe_all=options.trace == "hops", parallel=processes, kept=_states(saved or {}))
+        engine = Engine(pipeline, host, observe_all=options.trace == "hops", parallel=processes, kept=kept)
         lines = open_source(
             source,
             max_line_bytes=pipeline.limits.max_line_bytes,
@@ -203,20 +199,20 @@ def _prepare(pipeline: object, source: Any, options: Options, *, live: bool) -> 
         if sink is not options.output:  # else another run may have it, which is told when it begins
             opened.callback(sink.close)
         letters = _letters(options, checkpoint)
-        keep = None if options.output is None and not live and letters is None else DEAD_LETTERS
+        keep = None if options.output is None and not live and letters is None else KEPT_LETTERS
         traces = Traces(options.trace, options.trace_limit)
         journal = Journal(Ledger(pipeline.entry.name), History(pipeline.processors), traces, Failures(keep))
         journal.version = version(pipeline)
         journal.redactor = None if options.redact is None else Redactor(options.redact)
         if checkpoint is not None:
-            _check_facts(checkpoint, saved, _facts(checkpoint, pipeline, lines, sink, letters))
+            resumption.check_facts(checkpoint, saved, pipeline, lines, sink, letters)
         if isinstance(lines, Sparing):
             lines.leave_out(_own(checkpoint, sink, letters))
         journal.lineage = str(checkpoint.facts["lineage"]) if checkpoint is not None else secrets.token_hex(6)
         if checkpoint is None or saved is None:
-            _begin(opened, sink, letters, journal)
+            resumption.begin(opened, sink, letters, journal)
         else:
-            _resume(opened, saved, lines, sink, letters, journal)
+            resumption.resume(opened, saved, lines, sink, letters, journal)
             journal.restore(saved["books"], checkpoint.history(), saved["uptime"])
         work = Work(
             engine,
@@ -255,84 +251,3 @@ def _own(checkpoint: Checkpoint | None, sink: Sink, letters: DeadLetterQueue | N
     folders = [] if checkpoint is None else [(checkpoint.folder, checkpoint.writes)]
     folders += [] if letters is None else [(letters.name, letters.writes)]
     return Own(sink.files() if isinstance(sink, OnFiles) else [], folders)
-
-
-def _states(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is saved of processors, by name."""
-    return {name.removeprefix("state/"): state for name, state in saved.items() if name.startswith("state/")}
-
-
-def _check_state(checkpoint: Checkpoint, saved: Mapping[str, Any], pipeline: Pipeline) -> None:
-    """Refuse state that no processor of the pipeline can go on with."""
-    for name, state in _states(saved).items():
-        processor = pipeline.processors.get(name)
-        now = None if processor is None else processor.keeps
-        if now != state["of"]:
-            raise CheckpointError(
-                f"the checkpoint {checkpoint.folder} has state of processor {name!r}, {state['of']}, which in pipeline"
-                f" {pipeline.name!r} is {'not there' if processor is None else now or 'one without state'}: {_ANEW}"
-            )
-
-
-def _facts(
-    checkpoint: Checkpoint, pipeline: Pipeline, source: Source, sink: Sink, letters: DeadLetterQueue | None
-) -> dict[str, str | None]:
-    """Return what must be the same for a run to go on with another one, and where the checkpoint is."""
-    return {
-        "pipeline": pipeline.name,
-        "kind of source": type(source).__name__,
-        "output": _place(sink),
-        "dead letters": None if letters is None else os.path.abspath(letters.name),
-        _FOLDER: os.path.abspath(checkpoint.folder),
-    }
-
-
-def _place(sink: Sink) -> str:
-    """Return where outputs go: the path of a file in full, else what the sink is called."""
-    paths = [file for file in (sink.files() if isinstance(sink, OnFiles) else []) if isinstance(file, str)]
-    return os.path.abspath(paths[0]) if paths else sink.name
-
-
-def _check_facts(checkpoint: Checkpoint, saved: Mapping[str, Any] | None, facts: dict[str, str | None]) -> None:
-    """Refuse to go on with what is not the same."""
-    for name, now in facts.items():
-        if saved is not None and name != _FOLDER and not _same(saved[name], now, saved[_FOLDER], facts[_FOLDER]):
-            raise CheckpointError(f"the checkpoint {checkpoint.folder} has {name} {saved[name]!r}, and not {now!r}: {_ANEW}")
-    checkpoint.facts = facts | {"lineage": secrets.token_hex(6) if saved is None else saved["lineage"]}
-
-
-def _same(then: str | None, now: str | None, folder_then: Any, folder_now: Any) -> bool:
-    """Tell whether two facts are the same; of paths also if, seen from the checkpoint, they are: it was moved with them."""
-    if then == now or then is None or now is None or not (os.path.isabs(then) and os.path.isabs(now)):
-        return then == now
-    return os.path.relpath(then, folder_then) == os.path.relpath(now, folder_now)
-
-
-def _begin(opened: ExitStack, sink: Sink, letters: DeadLetterQueue | None, journal: Journal) -> None:
-    """Have everything where it begins."""
-    if letters is not None:
-        letters.begin(journal.lineage, journal.version)
-        opened.callback(letters.close)
-    if isinstance(sink, Durable):  # last, so that the output is as it was if any of them refuses
-        sink.begin()
-        opened.callback(sink.close)
-
-
-def _resume(
-    opened: ExitStack,
-    saved: Mapping[str, Any],
-    source: Source,
-    sink: Sink,
-    letters: DeadLetterQueue | None,
-    journal: Journal,
-) -> None:
-    """Put everything where it was saved to be."""
-    if isinstance(source, Resumable) and saved["source"] is not None:
-        source.resume(saved["source"])
-    if letters is not None:
-        letters.resume(saved["letters"], saved["books"]["failures"][1], journal.lineage, journal.version)
-        opened.callback(letters.close)
-        journal.failures.letters.extend(letters.recent(journal.lineage, DEAD_LETTERS))
-    if isinstance(sink, Durable):
-        sink.resume(saved["sink"], ended=saved["books"]["ended"])
-        opened.callback(sink.close)

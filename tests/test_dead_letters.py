@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 
 from streamlab import Pipeline
 from streamlab.dead_letters import DeadLetterQueue
+from streamlab.dead_letters.letter import LETTER_COLUMNS, LetterFields, encoded, letters_of
 from streamlab.errors import RunError, SinkError
 from streamlab.failures import Failure
-from streamlab.letters import LETTER_COLUMNS, LetterFields, encoded, letters_of
 from streamlab.run import ENDED, Run
 from streamlab.texts import as_bytes
 from tests.waiting import until

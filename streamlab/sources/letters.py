@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Any
 
 from streamlab.batch import Chunk, Places
+from streamlab.dead_letters.letter import line_of
 from streamlab.failures import Letter
-from streamlab.letters import line_of
 from streamlab.notices import Notice
 
 

@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from streamlab.dead_letters.letter import LetterFields, decoded, encoded, line_key
 from streamlab.errors import SinkError
-from streamlab.letters import LetterFields, decoded, encoded, line_key
 
 _TABLES = """
 create table if not exists chosen (

@@ -11,10 +11,10 @@ from itertools import islice
 from typing import Self
 
 from streamlab.appending import Appending
+from streamlab.dead_letters.files import LOCK, PIECE, LetterFiles, lines, pieces, remove, rewrite
+from streamlab.dead_letters.letter import LetterFields, NoLetter, decoded, encoded, failure_of, number_of
 from streamlab.errors import SinkError
 from streamlab.failures import KEPT_TEXT, Failure
-from streamlab.letter_files import LOCK, PIECE, LetterFiles, lines, pieces, remove, rewrite
-from streamlab.letters import LetterFields, NoLetter, decoded, encoded, failure_of, number_of
 from streamlab.notices import Notice
 
 #: Letters that are looked at for each that is looked for: others may write to the queue as well.

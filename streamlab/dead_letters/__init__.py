@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from streamlab.appending import Appending
+from streamlab.dead_letters.box import LetterBox
+from streamlab.dead_letters.files import is_ours, leave_out, pieces, remove
+from streamlab.dead_letters.letter import LetterFields, NoLetter, decoded, encoded, letters_of, number_of
 from streamlab.errors import Outage, SinkError
 from streamlab.failures import Failure
-from streamlab.letter_box import LetterBox
-from streamlab.letter_files import is_ours, leave_out, pieces, remove
-from streamlab.letters import LetterFields, NoLetter, decoded, encoded, letters_of, number_of
 from streamlab.notices import Notice
 
 WhenFull = Literal["block", "drop_oldest", "stop"]

@@ -10,13 +10,13 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from streamlab.appending import sync_folder
-from streamlab.chosen import Chosen
 from streamlab.dead_letters import DeadLetterQueue
+from streamlab.dead_letters.box import LetterBox, unsettled
+from streamlab.dead_letters.letter import LETTER_COLUMNS, LetterFields, is_whole, line_key
 from streamlab.errors import RunError, StreamlabError
 from streamlab.launch import Options, execute
-from streamlab.letter_box import LetterBox, unsettled
-from streamlab.letters import LETTER_COLUMNS, LetterFields, is_whole, line_key
 from streamlab.notices import Notice
+from streamlab.replay.chosen import Chosen
 from streamlab.run import Run
 from streamlab.sources.letters import LetterSource
 
