@@ -31,11 +31,17 @@ class Mark(NamedTuple):
     @classmethod
     def of(cls, data: bytes, offset: int) -> Mark:
         """Return the mark of some bytes that end at an offset."""
-        return cls(offset, len(data), _digest(data))
+        return cls(offset, len(data), hashlib.blake2b(data, digest_size=16).hexdigest())
+
+    @classmethod
+    def at(cls, descriptor: int, offset: int, length: int = TAIL) -> Mark:
+        """Return the mark of what an open file holds before an offset, at most so many bytes."""
+        start = max(offset - length, 0)
+        return cls.of(os.pread(descriptor, offset - start, start), offset)
 
     def fits(self, descriptor: int) -> bool:
         """Tell whether an open file holds this."""
-        return digest(descriptor, self.offset - self.length, self.length) == self.digest
+        return Mark.at(descriptor, self.offset, self.length) == self
 
 
 class Passing(Protocol):
@@ -73,12 +79,3 @@ class Stretch(NamedTuple):
 def key_of(status: os.stat_result) -> Key:
     """Return what tells the file from all others that exist."""
     return status.st_dev, status.st_ino
-
-
-def digest(descriptor: int, start: int, length: int) -> str:
-    """Return a digest of a stretch of an open file; of a shorter one, if there is not so much."""
-    return _digest(os.pread(descriptor, length, start))
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -708,3 +708,9 @@ def test_a_queue_that_cannot_be_gone_on_with_is_let_go_of(tmp_path: Path) -> Non
     again.resume(mark, 0, "run")
     again.close()
     assert error.value.__traceback__ is not None  # which holds on to the first
+
+
+@pytest.mark.parametrize("folder", [5, "", None])
+def test_what_is_no_folder_is_refused(folder: Any) -> None:
+    with pytest.raises(SinkError, match="is no folder for dead letters: give the path of one"):
+        DeadLetterQueue(folder)

@@ -35,9 +35,16 @@ class LetterBox:
     Attributes:
         name: what to call it in messages.
         notices: what had to be said of it.
+
+    Raises:
+        SinkError: that is no folder.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
+        if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
+            raise SinkError(
+                f"{folder!r} is no folder for dead letters: give the path of one, which is made if it is not there"
+            )
         self.name = os.path.expanduser(os.fspath(folder))
         self.notices: deque[Notice] = deque()
         self._files = LetterFiles(self.name)

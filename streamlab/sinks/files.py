@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 
 from streamlab.appending import Appending
 from streamlab.errors import Outage, SinkError
-from streamlab.identity import digest
+from streamlab.identity import Mark
 from streamlab.notices import Notice
 from streamlab.sinks.packing import PACKERS, Packing
 from streamlab.sinks.text import encoded
 
-#: Bytes at the end by which a file is known again.
-TAIL = 1024
 _RESTORE = "put back the file as it was, or begin anew with another checkpoint and another output"
 
 
@@ -98,13 +96,14 @@ class FileSink:
         return _open(self.name)
 
     def _take_back(self, file: Appending, mark: Any, ended: bool) -> None:
-        length = mark["length"]
+        end = Mark(*mark["end"])
+        length = end.offset
         if length and not file.length:
             raise SinkError(f"{self.name} is empty or gone, and {length:,} bytes had been written to it; {_RESTORE}")
         if file.length < length:
             raise SinkError(f"{self.name} is shorter than the {length:,} bytes that were written to it; {_RESTORE}")
         other = not length and file.length and file.inode() != mark["inode"]
-        if mark["tail"] != self._tail(file, length) or other:
+        if end != self._end(file, length) or other:
             raise SinkError(f"{self.name} does not have what was written to it; {_RESTORE}")
         more = file.length - length
         if more and ended:
@@ -135,7 +134,7 @@ class FileSink:
         file = self._in_use
         if not file.intact():
             raise SinkError(f"{self.name} has been written to, or cut, by somebody else while a run was writing it")
-        return {"length": file.length, "tail": self._tail(file, file.length), "inode": file.inode()}
+        return {"end": list(self._end(file, file.length)), "inode": file.inode()}
 
     def sync(self) -> None:
         """See to it that what was written survives a crash.
@@ -216,15 +215,14 @@ class FileSink:
             self._put(self._ending)
             self._ending = b""
 
-    def _tail(self, file: Appending, length: int) -> str:
-        """Return a digest of the last bytes before a length."""
+    def _end(self, file: Appending, length: int) -> Mark:
+        """Return the mark of the last bytes before a length."""
         if not file.regular:
-            return ""
-        start = max(length - TAIL, 0)
+            return Mark.of(b"", length)
         try:
             with open(self.name, "rb") as written:
                 if os.fstat(written.fileno()).st_ino == file.inode():
-                    return digest(written.fileno(), start, length - start)
+                    return Mark.at(written.fileno(), length)
         except OSError as error:
             raise SinkError(f"{self.name} cannot be looked at: {_reason(error)}") from error
         raise SinkError(f"{self.name} is another file than the one that the run began to write: it has been replaced")

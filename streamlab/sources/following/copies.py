@@ -110,7 +110,7 @@ class Copies:
                 if generation.key is None:  # it was the copy
                     return True
             elif other.descriptor is not None and _begins(descriptor, generation.length, other.descriptor):
-                other.mark(Mark.of(os.pread(descriptor, TAIL, max(generation.length - TAIL, 0)), generation.length))
+                other.mark(Mark.at(descriptor, generation.length))
                 held = True
         if held and now - generation.grew < self._grace:
             return True
@@ -169,7 +169,7 @@ class Copies:
             self._register.revive(generation)
         else:
             if not extension(path):
-                generation.mark(Mark.of(os.pread(descriptor, TAIL, max(size - TAIL, 0))[:size], size))
+                generation.mark(Mark.at(descriptor, size))
             self._register.point(generation, os.fstat(descriptor), path)
             os.close(descriptor)
             generation.spend()
