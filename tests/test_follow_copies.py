@@ -223,6 +223,34 @@ def test_what_has_not_passed_of_a_file_that_was_compressed_is_read_in_its_archiv
     assert not again.lines
 
 
+@ALONE_OR_NOT
+@pytest.mark.parametrize("passed", [0, 1, 2])
+def test_what_has_not_passed_of_a_file_that_was_cut_off_is_read_in_a_copy_that_comes_later(
+    tmp_path: Path, where: str, passed: int
+) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\ntwo\n")
+    aside = tmp_path.parent / f"{tmp_path.name}.aside"
+    shutil.copy(log, aside)
+    source = follow(tmp_path / where, grace=5.0)
+    chunk = source.read(10)
+    assert chunk.places is not None
+    source.passed(chunk.places, passed)
+    os.truncate(log, 0)
+    log.unlink()
+    with following(source) as reading:
+        assert nothing_comes(reading, 0.5)  # it is known to be cut off
+        aside.rename(f"{log}.1")
+        assert nothing_comes(reading, 1.5)
+        position = source.position()
+    with following(follow(tmp_path / where, position=position)) as reading:
+        reading.wait_for(2 - passed)
+        assert nothing_comes(reading)
+        assert reading.lines == ["one", "two"][passed:]
+    with following(follow(tmp_path / where, position=reading.source.position())) as again:
+        assert nothing_comes(again)
+
+
 def test_what_is_in_a_rotated_file_comes_after_the_copies_that_were_made_before(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_text("one\n")

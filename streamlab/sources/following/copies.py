@@ -187,9 +187,10 @@ class Copies:
 
     def take(self, generation: Generation, copy: Generation) -> None:
         """Take note that a file which has just been found is a copy of a generation that was cut off."""
-        if copy.descriptor is None or copy.length <= generation.at:
+        known = copy.descriptor is None or copy.length <= generation.at
+        if copy.descriptor is None or (known and generation.key is not None):
             self._register.leave_out(copy)
-        else:
+        else:  # also if all of it was read: what has not passed when the process dies is read again in there
             self._adopt(generation, copy.length, os.dup(copy.descriptor), copy.path)
 
     # Archives
