@@ -17,11 +17,22 @@ import numpy as np
 with atheris.instrument_imports(include=["streamlab"]):
     from streamlab import processors
     from streamlab.columns import columns_of
+    from streamlab.identity import TAIL, Mark
     from streamlab.segments.columnar import evaluate
     from streamlab.sources.lines import LineSplitter, decoded
     from streamlab.sources.reader import LineReader
 
 LIMIT = 40
+
+
+class Read:
+    """What lines are of.
+
+    Attributes:
+        passed: up to where they have passed.
+    """
+
+    passed = Mark.of(b"", 0)
 
 
 def lines(data: bytes) -> None:
@@ -32,13 +43,15 @@ def lines(data: bytes) -> None:
     raw = text.split(b"\n")
     ended, last = raw[:-1], raw[-1]
     expected = [line.removesuffix(b"\r") for line in ended] + ([last] if last else [])
-    reader = LineReader(iter(blocks), "fuzz", LIMIT, within="here", columns=provider.ConsumeBool())
+    within = Read()
+    reader = LineReader(iter(blocks), "fuzz", LIMIT, of=within, columns=provider.ConsumeBool())
     found, rejected, starts = [], [], []
     while (chunk := reader.read(provider.ConsumeIntInRange(1, 5))).lines:
         rejected += [len(found) + mark.position for mark in chunk.rejected]
-        assert chunk.places is not None
-        starts += [chunk.places.start(index) for index in range(len(chunk.lines))]
-        after = chunk.places.start(len(chunk.lines))
+        places = chunk.places
+        assert places is not None
+        starts += [places.start(index) for index in range(len(chunk.lines))]
+        after = places.start(len(chunk.lines))
         found += list(chunk.lines)
     assert [line.encode("utf-8", "surrogateescape") for line in found] == [line[:LIMIT] for line in expected]
     assert rejected == [index for index, line in enumerate(expected) if len(line) > LIMIT]
@@ -47,7 +60,10 @@ def lines(data: bytes) -> None:
         known.append(at)
         at += len(line) + 1
     assert starts == known
-    assert not found or after == len(text)
+    if found:
+        assert after == len(text)
+        places.within.pass_to(after)
+        assert within.passed == Mark.of(text[-TAIL:], after)
 
 
 def splitter(data: bytes) -> None:
