@@ -19,7 +19,7 @@ from tests.waiting import until
 #: Writes lines ``1, 2 ...`` and rotates by renaming; each tenth line is written in two parts, so that it can be torn.
 _ROTATING = r"""
 import os, sys, time
-folder, rotations, lines, rate, keep = sys.argv[1], *map(int, sys.argv[2:])
+folder, rotations, lines, rate, keep, burst = sys.argv[1], *map(int, sys.argv[2:])
 path = os.path.join(folder, "app.log")
 number = 1
 start = time.monotonic()
@@ -38,6 +38,8 @@ for rotation in range(rotations + 1):
             time.sleep(ahead)
     if rotation == rotations:
         break
+    if burst and rotation % burst == 0:
+        time.sleep(0.1)
     for index in reversed(range(1, keep)):
         if os.path.exists(f"{path}.{index}"):
             os.rename(f"{path}.{index}", f"{path}.{index + 1}")
@@ -85,7 +87,7 @@ def outcome(lines: list[str], written: int) -> Outcome:
 
 
 def rotations(
-    folder: Path, count: int, rate: int, *, lines: int = 100, keep: int = 20, where: str = "app.log", **options: float
+    folder: Path, count: int, rate: int, *, lines: int = 100, keep: int = 20, burst: int = 0, where: str = "app.log"
 ) -> Outcome:
     """Follow a file that another process writes, and rotates by renaming so many times.
 
@@ -95,13 +97,13 @@ def rotations(
         rate: lines a second.
         lines: in each generation.
         keep: how many rotated files are kept.
+        burst: after how many rotations the writer pauses for a moment; never if 0.
         where: what is followed in the folder.
-        options: of `FollowSource`.
     """
     (folder / "app.log").write_text("0 \n")
-    with following(FollowSource([folder / where], **options)) as reading:  # type: ignore[arg-type]
+    with following(FollowSource([folder / where])) as reading:
         reading.wait_for(1)
-        arguments = [str(folder), str(count), str(lines), str(rate), str(keep)]
+        arguments = [str(folder), str(count), str(lines), str(rate), str(keep), str(burst)]
         writer = subprocess.run([sys.executable, "-c", _ROTATING, *arguments], check=True, capture_output=True, text=True)
         written = int(writer.stdout)
         wait_until_quiet(reading, written)

@@ -20,6 +20,13 @@ def test_rotations_at_full_speed_lose_double_and_tear_nothing(tmp_path: Path, wh
     assert (result.lost, result.doubled, result.torn, result.disordered) == (0, 0, 0, 0)
 
 
+@ALONE_OR_NOT
+def test_rotations_in_bursts_while_many_files_are_renamed_come_in_order(tmp_path: Path, where: str) -> None:
+    # Names lead to other files from one moment to the next: between being listed, looked at and opened.
+    result = rotations(tmp_path, count=300, rate=10**9, lines=5, keep=200, burst=10, where=where)
+    assert (result.lost, result.doubled, result.torn, result.disordered) == (0, 0, 0, 0)
+
+
 def test_several_rotations_between_two_looks(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_text("0\n")

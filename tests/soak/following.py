@@ -18,6 +18,18 @@ def rotated(share: float) -> str:
     return f"{count} rotations each; {', '.join(said)}; 0 lost, 0 doubled, 0 torn, in order"
 
 
+@row("rename rotations in bursts of ten, each of hundreds of files")
+def bursts(share: float) -> str:
+    count = counted(share, 3000, 100)
+    said = []
+    for where in ("app.log", "app.log*"):
+        with folder() as place:
+            found = faults.rotations(place, count, 10**9, lines=5, keep=300, burst=10, where=where)
+            assert (found.lost, found.doubled, found.torn, found.disordered) == (0, 0, 0, 0), found
+            said.append(f"{where!r}: {found.written:,} lines")
+    return f"{count} rotations each; {', '.join(said)}; 0 lost, 0 doubled, 0 torn, in order"
+
+
 @row("rotated once, and three times, while stopped: older generations first, then on")
 def rotated_while_stopped(share: float) -> str:
     return tested(counted(share, 5), "tests/test_follow_rotation.py", "rotated_while_stopped")

@@ -54,6 +54,7 @@ class Between:
             self._say_gap(lineage.last)
         if found:
             found += self._take_unsure(lineage)
+            self._look_up_names(found, lineage.folder)
         found.sort(key=lambda generation: (generation.modified, age(os.path.basename(generation.path), lineage.base)))
         for generation in found:
             if lineage.last is not None and lineage.last.cut and _is_copy(generation, lineage.last):
@@ -116,6 +117,18 @@ class Between:
                 generation.modified = os.fstat(generation.descriptor).st_mtime_ns
         return unsure
 
+    def _look_up_names(self, generations: list[Generation], folder: str) -> None:
+        """Take note what files are called at one moment: by names of different ones, it cannot be told which is older."""
+        before = None
+        for _ in range(TRIES):
+            listing = self._register.folders.look(folder)
+            if listing == before:
+                break
+            before = listing
+        for generation in generations:
+            if generation.key is not None:
+                generation.path = next(iter(listing.paths(generation.key[1])), generation.path)
+
     def _say_gap(self, last: Generation) -> None:
         """Say that files may have come and gone unseen, if that is so."""
         gone = last.descriptor is None or os.fstat(last.descriptor).st_nlink == 0
@@ -136,6 +149,7 @@ class Between:
         generation.modified = generation.stamp[1]
         generation.left = self._now
         generation.checked = not generation.packed
+        generation.vetted = not generation.packed and generation.begins()
         return generation
 
     def _strangers(self, lineage: Lineage, descriptor: int | None = None) -> dict[str, Key]:
@@ -150,7 +164,7 @@ class Between:
                 break
         if descriptor is None:
             return found
-        return {path: key for path, key in found.items() if not is_beginning(path, descriptor)}
+        return {path: key for path, key in found.items() if not is_beginning(path, key, descriptor)}
 
     def _strangers_now(self, lineage: Lineage) -> Iterator[tuple[str, Key]]:
         since = 0 if lineage.last is None else lineage.last.modified

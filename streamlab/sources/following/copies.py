@@ -7,7 +7,7 @@ import stat
 import time
 
 from streamlab.errors import SourceError
-from streamlab.identity import HEAD, TAIL, Mark, key_of
+from streamlab.identity import HEAD, TAIL, Key, Mark, key_of
 from streamlab.sources.compressed import extension
 from streamlab.sources.following.archives import Inspection
 from streamlab.sources.following.generations import Generation
@@ -276,17 +276,19 @@ class Copies:
             self._register.leave_out(archive)
 
 
-def is_beginning(path: str, other: int) -> bool:
+def is_beginning(path: str, key: Key, other: int) -> bool:
     """Tell whether a plain file holds a beginning of what another one holds that is open, or nothing at all."""
-    if extension(path):
+    if extension(path) or key == key_of(os.fstat(other)):
         return False
     try:
         descriptor = open_file(path)
     except OSError:  # it has got another name
         return False
     try:
-        length = os.fstat(descriptor).st_size
-        return not length or _begins(descriptor, length, other)
+        status = os.fstat(descriptor)
+        if key_of(status) != key:  # it has got another name, and this one is of another file by now
+            return False
+        return not status.st_size or _begins(descriptor, status.st_size, other)
     finally:
         os.close(descriptor)
 

@@ -192,10 +192,7 @@ class Register:
         path = self.find(generation)
         if path is None:
             return False
-        descriptor = open_file(path)
-        if key_of(os.fstat(descriptor)) != generation.key:
-            os.close(descriptor)
-            raise FileNotFoundError(errno.ENOENT, "it has got another name", path)
+        descriptor = self._open_its_file(generation, path)
         if not self._is_in(generation, path, descriptor):
             os.close(descriptor)
             return None
@@ -227,11 +224,19 @@ class Register:
             return generation.packed == bool(extension(path))
         if generation.descriptor is not None:
             return self._is_in(generation, path, generation.descriptor)
-        descriptor = open_file(path)
+        descriptor = self._open_its_file(generation, path)
         try:
-            return key_of(os.fstat(descriptor)) != generation.key or self._is_in(generation, path, descriptor)
+            return self._is_in(generation, path, descriptor)
         finally:
             os.close(descriptor)
+
+    def _open_its_file(self, generation: Generation, path: str) -> int:
+        descriptor = open_file(path)
+        if key_of(os.fstat(descriptor)) != generation.key:
+            os.close(descriptor)
+            self.again = True
+            raise FileNotFoundError(errno.ENOENT, "it has got another name", path)
+        return descriptor
 
     def _is_in(self, generation: Generation, path: str, descriptor: int) -> bool:
         if generation.packed != bool(extension(path)):
