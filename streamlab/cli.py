@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from streamlab import __version__, addresses
 from streamlab.checkpoint import Checkpoint
@@ -239,6 +240,8 @@ def run(
         _check_export(export_traces)
     if follow and not source:
         raise click.UsageError("--follow needs a SOURCE: a file, a glob or a folder")
+    if no_dashboard:
+        _check_nothing_for_the_dashboard()
     if checkpoint_interval is not None and checkpoint is None:
         raise click.UsageError("--checkpoint-interval needs --checkpoint DIR")
     lines = _source(source)
@@ -305,6 +308,14 @@ def lab(folder: Path, options: tuple[str, ...]) -> int:
 
 
 commands.add_command(dlq)
+
+
+def _check_nothing_for_the_dashboard() -> None:
+    """Refuse options that would do nothing; a token from the environment may stay there."""
+    context = click.get_current_context()
+    for name in ("host", "port", "token", "allow_host"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} is about the dashboard: leave it or --no-dashboard out")
 
 
 def _queue(

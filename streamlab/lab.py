@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -70,6 +71,7 @@ def open_lab(folder: Path, options: Sequence[str]) -> int:
     lab = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", str(first), f"--ServerApp.root_dir={folder.parent}", *options]
     )
+    signal.signal(signal.SIGTERM, lambda *_: lab.terminate())  # it is meant for JupyterLab, which ends its kernels
     while True:
         try:
             return lab.wait()

@@ -16,7 +16,7 @@ NOTICE_KINDS = (
     "truncated",  # a file was cut off while it was followed, or since it was last read
     "vanished",  # a file was removed before all of it was read
     "replaced",  # a file holds something else than what was read of it before
-    "continued",  # a last line without its end has got more: it comes once more, whole
+    "continued",  # a last line without its end has got more, and comes once more, whole; a replay goes on
     "dropped",  # a bounded buffer was full, and lines were not taken
     "disconnected",  # a source or sink cannot be reached for now
     "reconnected",  # it can again

@@ -284,7 +284,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
         ({"pipeline": Pipeline("sums").add("sum", Sums, key=str)}, "is Sums, one a key"),
         ({"pipeline": Pipeline("sums").add("sum", processors.number())}, r"is number\("),
         ({"output": "other"}, "has output '.*/out', and not '.*/other'"),
-        ({"source": iter(["1"])}, "has kind of source 'SequenceSource', and not 'IterableSource'"),
+        ({"source": iter(["1"])}, "has kind of source 'list', and not 'iterator'"),
         ({"dead_letters": "letters"}, "has dead letters '.*/state/dead_letters', and not '.*/letters'"),
     ],
 )

@@ -382,6 +382,12 @@ def test_help_and_version() -> None:
 # Ends
 
 
+@pytest.mark.parametrize("option", [["--host", "0.0.0.0"], ["--port", "0"], ["--token", "x"], ["--allow-host", "me"]])
+def test_what_is_about_the_dashboard_is_not_passed_over_without_one(option: list[str]) -> None:
+    done = streamlab_("--no-dashboard", *option)
+    assert done.returncode == 2 and f"{option[0]} is about the dashboard" in done.stderr
+
+
 @pytest.mark.parametrize("more", [["--no-dashboard"], ["--port", "0"]])
 def test_the_reader_went_away(more: list[str]) -> None:
     command = 'yes "info: a" | "$@" | head -3; echo ${PIPESTATUS[1]}'

@@ -136,9 +136,18 @@ def test_a_file_is_followed_until_the_program_is_told_to_end(folder: Path) -> No
     assert rows(folder / "out.log") == ["1 line 1", "2 line 2", "3 half a line", "4 line 4", "5 line 5"]
 
 
-def test_standard_input_is_not_followed(folder: Path) -> None:
-    done = streamlab_("-", "--follow", "--no-dashboard", stdin=b"a\n", cwd=folder)
-    assert done.returncode == 2 and "standard input cannot be followed" in done.stderr
+@pytest.mark.parametrize(("source", "what"), [("-", "standard input"), ("redis://127.0.0.1:1/s", "redis://127.0.0.1:1/s")])
+def test_what_comes_as_it_comes_is_not_followed(folder: Path, source: str, what: str) -> None:
+    done = streamlab_(source, "--follow", "--no-dashboard", stdin=b"a\n", cwd=folder)
+    assert done.returncode == 2 and f"{what} cannot be followed" in done.stderr
+
+
+def test_a_checkpoint_of_files_is_not_one_of_followed_files(folder: Path) -> None:
+    (folder / "in.log").write_text("a\n")
+    args = ("in.log", "--output", "out", "--checkpoint", "state", "--no-dashboard")
+    assert streamlab_(*args, cwd=folder).returncode == 0
+    done = streamlab_(*args, "--follow", cwd=folder)
+    assert done.returncode == 2 and "has kind of source 'files', and not 'followed files'" in done.stderr
 
 
 def test_dead_letters_are_listed_replayed_and_purged(folder: Path) -> None:

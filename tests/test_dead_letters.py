@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from streamlab import Pipeline
 from streamlab.dead_letters import DeadLetterQueue
+from streamlab.dead_letters.box import LetterBox
 from streamlab.dead_letters.letter import LETTER_COLUMNS, LetterFields, encoded, letters_of
 from streamlab.errors import RunError, SinkError
 from streamlab.failures import Failure
@@ -533,6 +534,25 @@ def test_a_replay_that_was_interrupted_is_not_gone_on_with_by_another(tmp_path: 
     assert str(tmp_path / "one") in str(refused.value) and "--restart" in str(refused.value)
     assert "another checkpoint" not in str(refused.value)
     assert texts(tmp_path / "letters") == ["a"]
+
+
+def test_a_replay_that_is_gone_on_with_says_that_it_keeps_to_what_was_chosen(tmp_path: Path) -> None:
+    fails().run(["a"], dead_letters=tmp_path / "letters")
+    assert stops().replay(tmp_path / "letters").notices.empty
+    mended = Pipeline("stops").add("stop", lambda line: line).replay(tmp_path / "letters")
+    [message] = mended.notices.query("kind == 'continued'")["message"]
+    assert "was interrupted" in message and "--restart" in message
+    assert mended.output["value"].tolist() == ["a"]
+
+
+def test_letters_that_were_copied_without_their_lock_are_there(tmp_path: Path) -> None:
+    fails().run(["a", "b"], dead_letters=tmp_path / "letters")
+    (tmp_path / "copied").mkdir()
+    for segment in (tmp_path / "letters").glob("*.jsonl"):
+        shutil.copy(segment, tmp_path / "copied")
+    assert [letter["line"] for letter in LetterBox.at(tmp_path / "copied").letters()] == ["a", "b"]
+    assert keeps().replay(tmp_path / "copied").output["value"].tolist() == ["a", "b"]
+    assert texts(tmp_path / "copied") == []
 
 
 def test_a_replay_that_is_refused_does_not_bind_the_next(tmp_path: Path) -> None:

@@ -41,6 +41,17 @@ called.write_text("asked")
 signal.sigwait({signal.SIGINT})
 sys.exit(7)
 """
+#: One that has something to do before it ends, as JupyterLab has, which ends its kernels.
+ENDING = """
+import os, signal, sys
+from pathlib import Path
+called = Path(os.environ["CALLED"])
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+called.write_text("up")
+signal.sigwait({signal.SIGTERM})
+called.write_text("ended")
+sys.exit(5)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +239,20 @@ def test_ctrl_c_is_jupyterlabs(environment: Path, stub: Path) -> None:
                 os.killpg(process.pid, signal.SIGINT)
             assert process.wait(SECONDS) == 7
             assert process.stderr is not None and process.stderr.read() == ""
+        finally:
+            process.kill()
+
+
+def test_sigterm_is_jupyterlabs(environment: Path, stub: Path) -> None:
+    (stub / "jupyterlab" / "__main__.py").write_text(ENDING)
+    seen = stub / "called.json"
+    command = [str(environment / "bin" / "streamlab"), "lab"]
+    with subprocess.Popen(command, cwd=stub.parent / "work", env=variables(stub)) as process:
+        try:
+            until(lambda: seen.exists() and seen.read_text() == "up")
+            process.terminate()
+            assert process.wait(SECONDS) == 5
+            assert seen.read_text() == "ended"
         finally:
             process.kill()
 

@@ -59,7 +59,7 @@ class LetterBox:
         path = os.path.expanduser(os.fspath(folder))
         inner = os.path.join(path, "dead_letters")
         path = inner if os.path.isdir(inner) else path
-        if not os.path.exists(os.path.join(path, LOCK)):
+        if not (os.path.exists(os.path.join(path, LOCK)) or any(True for _ in LetterFiles(path))):
             raise SinkError(f"there is no dead letter queue in {path}: give its folder, or that of a checkpoint")
         return cls(path)
 

@@ -177,6 +177,12 @@ def _replay(pipeline: object, queue: LetterBox, chosen: Chosen, options: Options
     if anew:
         with chosen.transaction():
             chosen.choose(_whole(_settled(filter(choice, queue.letters()), queue, notices), queue.name, notices))
+    else:
+        message = (
+            f"a replay of {queue.name} was interrupted: it is gone on with, and takes the letters that it had chosen,"
+            " whatever is chosen now; streamlab dlq replay --restart begins anew"
+        )
+        notices.append(Notice("continued", queue.name, message))
     notices += queue.notices
     queue.notices.clear()
     again = _Again(os.path.join(chosen.folder, "again"), max_bytes=2**62)

@@ -55,6 +55,8 @@ class Source(Protocol):
 class Resumable(Protocol):
     """What a source has beside `Source` when a run can go on where another one ended; its chunks have `Chunk.places`.
 
+    It may have a ``kind`` too: what sources of its class are called when another run's was of another class.
+
     `passed`, `position` and `acknowledge` are called from other threads than `read`.
     """
 
@@ -133,10 +135,10 @@ def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: boo
     >>> open_source(["info: a", "warn: b"]).read(10).lines
     ['info: a', 'warn: b']
     """
+    if follow:
+        return _followed(source, max_line_bytes)
     if isinstance(source, Source) and not isinstance(source, type):
         return source
-    if follow and not is_address(source):
-        return _followed(source, max_line_bytes)
     if isinstance(source, (str, os.PathLike)):
         return _of_path(source, max_line_bytes, columns)
     if isinstance(source, AsyncIterable):
@@ -159,8 +161,10 @@ def _followed(source: object, max_line_bytes: int) -> Source:
         raise SourceError(
             f"follow=True is for files, globs and folders, and {_kind(source)} is none: pass a path, or a list of Path"
         )
-    if "-" in paths:
-        raise SourceError("standard input cannot be followed: it is read as it comes anyway; leave follow out")
+    for path in paths:
+        if path == "-" or is_address(path):
+            what = "standard input" if path == "-" else str(path)
+            raise SourceError(f"{what} cannot be followed: it is read as it comes anyway; leave follow out")
     return FollowSource(paths, max_line_bytes=max_line_bytes)
 
 

@@ -32,6 +32,7 @@ class AsyncSource:
     >>> source.close()
     """
 
+    kind = "async iterator"
     blocking = True
 
     def __init__(self, iterable: AsyncIterable[object], *, max_line_bytes: int = 1_048_576) -> None:

@@ -49,6 +49,8 @@ class FileSource:
         SourceError: there are no files, or one is missing.
     """
 
+    kind = "files"
+
     def __init__(
         self,
         paths: Sequence[str],

@@ -71,6 +71,7 @@ class FollowSource:
     []
     """
 
+    kind = "followed files"
     blocking = True
 
     def __init__(

@@ -105,6 +105,7 @@ class HttpSource:
     >>> source.close()
     """
 
+    kind = "HTTP"
     blocking = True
 
     def __init__(

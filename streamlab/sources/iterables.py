@@ -20,6 +20,7 @@ class SequenceSource:
     (['a', 'b'], 0.67)
     """
 
+    kind = "list"
     blocking = False
 
     def __init__(self, items: Any, *, max_line_bytes: int = 1_048_576) -> None:
@@ -84,6 +85,7 @@ class IterableSource:
     (['a'], ['b'], [])
     """
 
+    kind = "iterator"
     blocking = True
 
     def __init__(self, iterable: Iterable[object], *, max_line_bytes: int = 1_048_576) -> None:

@@ -28,6 +28,7 @@ class LetterSource:
     ['info: a']
     """
 
+    kind = "dead letters"
     blocking = False
 
     def __init__(

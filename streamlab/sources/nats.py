@@ -64,6 +64,7 @@ class NatsSource:
         SourceError: the server cannot be reached, the stream is not there, or the consumer is not as it must be.
     """
 
+    kind = "JetStream stream"
     blocking = True
 
     def __init__(

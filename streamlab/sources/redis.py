@@ -65,6 +65,7 @@ class RedisSource:
         SourceError: the server cannot be reached, or what is there is no stream.
     """
 
+    kind = "Redis stream"
     blocking = True
 
     def __init__(

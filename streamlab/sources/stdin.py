@@ -33,6 +33,7 @@ class StdinSource:
     """
 
     name = "stdin"
+    kind = "standard input"
     blocking = True
 
     def __init__(self, descriptor: int | None = None, *, max_line_bytes: int = 1_048_576) -> None:

@@ -80,6 +80,7 @@ class SyslogSource:
     >>> source.close()
     """
 
+    kind = "syslog"
     blocking = True
 
     def __init__(
