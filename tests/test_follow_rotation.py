@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,28 @@ def test_rotated_while_stopped(tmp_path: Path, where: str, times: int, names: st
     if where == "app.log":
         assert reading.lines == [*expected, "current"]
     assert not reading.source.notices
+
+
+@ALONE_OR_NOT
+@pytest.mark.parametrize("counted", ["up", "down, and packed late, at a time of its own"])
+def test_which_was_rotated_first_is_told_by_names_and_times_together(tmp_path: Path, where: str, counted: str) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    position = read_and_stop(tmp_path / where, count=1)
+    now = time.time()
+    first, second = ("app.log.1", "app.log.2") if counted == "up" else ("app.log.2", "app.log.1")
+    log.rename(tmp_path / "app.log.3")
+    for name, text, when in ((first, "two\n", now + 1), (second, "three\n", now + 2), ("app.log", "four\n", now + 3)):
+        (tmp_path / name).write_text(text)
+        os.utime(tmp_path / name, (when, when))
+    if counted != "up":
+        (tmp_path / f"{first}.gz").write_bytes(gzip.compress((tmp_path / first).read_bytes()))
+        (tmp_path / first).unlink()
+        os.utime(tmp_path / f"{first}.gz", (now + 4, now + 4))
+    with following(follow(tmp_path / where, position=position)) as reading:
+        reading.wait_for(3)
+        assert nothing_comes(reading)
+    assert reading.lines == ["two", "three", "four"]
 
 
 @pytest.mark.parametrize("more", ["", "three\n"])

@@ -1,7 +1,8 @@
 """``python -m tests.soak``: every row of what reliability promises, at full count. ``make soak`` runs it.
 
-Prints a row as soon as it is done; ``--record FILE`` writes the table as a page, ``--only WORD`` runs the rows that have
-the word in their name, or that of their module; ``--share 0.1`` a tenth of each count. Exits with 1 if a row does not hold.
+Prints a row as soon as it is done; ``--record FILE`` writes the table as a page, in which rows that were not run stay;
+``--only WORD`` runs the rows that have the word in their name, or in that of their module; ``--share 0.1`` a tenth of each
+count. Exits with 1 if a row does not hold.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tests.soak.rows import ROWS
 
 #: The modules whose rows there are, in their order.
 MODULES = [module.__name__ for module in (delivery, following, connectors, processing)]
+NAMES = sorted(ROWS, key=lambda name: MODULES.index(ROWS[name].__module__))
 
 
 def main() -> int:
@@ -30,8 +32,10 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--record", type=Path)
     args = parser.parse_args()
-    lines, wrong = [], 0
-    for name, function in sorted(ROWS.items(), key=lambda row: MODULES.index(row[1].__module__)):
+    table = recorded(args.record) if args.record is not None and args.record.exists() else {}
+    today, wrong = datetime.now(UTC).strftime("%Y-%m-%d"), 0
+    for name in NAMES:
+        function = ROWS[name]
         if args.only not in f"{function.__module__}: {name}":
             continue
         start = time.monotonic()
@@ -42,14 +46,19 @@ def main() -> int:
         except Exception:
             traceback.print_exc()
             found, wrong = f"**does not hold**: {traceback.format_exc().strip().splitlines()[-1]}", wrong + 1
-        lines.append(f"| {name} | {found} | {time.monotonic() - start:.0f} s |")
-        print(lines[-1], flush=True)
+        table[name] = f"| {name} | {found} | {time.monotonic() - start:.0f} s | {today} |"
+        print(table[name], flush=True)
     if args.record is not None:
-        when = datetime.now(UTC).strftime("%Y-%m-%d")
         machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-        head = f"# The last soak\n\n`make soak` on {when}: {machine}. Written by `python -m tests.soak --record`.\n\n"
-        args.record.write_text(head + "| given | found | took |\n|---|---|---|\n" + "\n".join(lines) + "\n")
+        head = f"# The last soak\n\n`make soak` on {machine}. Written by `python -m tests.soak --record`.\n\n"
+        rows = "\n".join(table[name] for name in NAMES if name in table)
+        args.record.write_text(f"{head}| given | found | took | on |\n|---|---|---|---|\n{rows}\n")
     return 1 if wrong else 0
+
+
+def recorded(page: Path) -> dict[str, str]:
+    """Return the rows of a page, by name."""
+    return {line.split("|")[1].strip(): line for line in page.read_text().splitlines() if line.startswith("| ")}
 
 
 if __name__ == "__main__":

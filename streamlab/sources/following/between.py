@@ -54,8 +54,7 @@ class Between:
             self._say_gap(lineage.last)
         if found:
             found += self._take_unsure(lineage)
-            self._look_up_names(found, lineage.folder)
-        found.sort(key=lambda generation: (generation.modified, age(os.path.basename(generation.path), lineage.base)))
+            self._sort(found, lineage)
         for generation in found:
             if lineage.last is not None and lineage.last.cut and _is_copy(generation, lineage.last):
                 self._copies.take(lineage.last, generation)
@@ -117,17 +116,25 @@ class Between:
                 generation.modified = os.fstat(generation.descriptor).st_mtime_ns
         return unsure
 
-    def _look_up_names(self, generations: list[Generation], folder: str) -> None:
-        """Take note what files are called at one moment: by names of different ones, it cannot be told which is older."""
+    def _sort(self, generations: list[Generation], lineage: Lineage) -> None:
+        """Sort by age, oldest first: by when they were written to last, or by the names that they have at one moment."""
         before = None
         for _ in range(TRIES):
-            listing = self._register.folders.look(folder)
+            listing = self._register.folders.look(lineage.folder)
             if listing == before:
                 break
             before = listing
+        ages = {}
         for generation in generations:
             if generation.key is not None:
                 generation.path = next(iter(listing.paths(generation.key[1])), generation.path)
+            ages[generation] = age(os.path.basename(generation.path), lineage.base)
+        generations.sort(key=lambda generation: ages[generation])
+        # What compresses a file may give it the time of what is in it, or not: then only the names tell. They do if they are
+        # numbers, and those of plain files, and of packed ones, say what their times say: there are writers that count up.
+        kinds = [[each.modified for each in generations if each.packed == packed] for packed in (True, False)]
+        if any(infix for _, infix in ages.values()) or any(times != sorted(times) for times in kinds):
+            generations.sort(key=lambda generation: (generation.modified, ages[generation]))
 
     def _say_gap(self, last: Generation) -> None:
         """Say that files may have come and gone unseen, if that is so."""
