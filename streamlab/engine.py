@@ -260,11 +260,11 @@ class Engine:
                     try:
                         placed = walk.place(step, node, value)
                     except BaseException as error:
-                        placed = walk.settle(step, node, value, error, 1, len(walk.ids))
+                        placed = walk.fail(step, node, value, error, 1, len(walk.ids))
                     walk.land(step, node, value, placed, 0.0, 1, observed=False)
                 ended = taken < FLUSH_BATCH
             except BaseException as error:
-                placed = walk.settle(step, node, None, error, 1, len(walk.ids))
+                placed = walk.fail(step, node, None, error, 1, len(walk.ids))
                 walk.land(step, node, None, placed, 0.0, 1, observed=False)
                 ended = True
             self._spent(step, self._host.clock() - start)

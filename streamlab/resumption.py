@@ -41,7 +41,7 @@ def _facts(
     """Return what must be the same for a run to go on with another one, and where the checkpoint is."""
     return {
         "pipeline": pipeline.name,
-        "kind of source": getattr(source, "kind", type(source).__name__),
+        "kind of source": vars(type(source)).get("kind", type(source).__name__),
         "output": _place(sink),
         "dead letters": None if letters is None else os.path.abspath(letters.name),
         _FOLDER: os.path.abspath(checkpoint.folder),

@@ -60,7 +60,7 @@ class Outlet:
         if isinstance(values, Column) and not getattr(self._sink, "columns", False):
             values = values.to_list()
         write: Callable[[], Refused] = partial(self._write, values, line_no) if len(values) else tuple
-        self.settle()
+        self.finish_writing()
         apart = isinstance(values, Column) and len(values) >= LARGE and getattr(self._sink, "any_thread", False)
         if apart and batch.stopped is None:
             self._writing = batch, self._host.aside(write)
@@ -70,7 +70,7 @@ class Outlet:
     def _write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> Refused:
         return self._endurance.call(partial(self._sink.write, values, line_no))
 
-    def settle(self) -> None:
+    def finish_writing(self) -> None:
         """Wait for the batch that is being written, and book it; errors as of `hand_on`."""
         if self._writing is not None:
             batch, written = self._writing

@@ -98,11 +98,11 @@ class Saver:
         return True
 
     def save(self, clock: Callable[[], float], uptime: float) -> None:
-        """Take a moment; another thread sees to it that it lasts, see `settle`."""
+        """Take a moment; another thread sees to it that it lasts, see `finish_saving`."""
         if not self._needed:
             return
         start = clock()
-        self.settle()
+        self.finish_saving()
         last = self._moment(uptime)
         if self._hands is None:
             self._hands = Hands(1, "streamlab-saver")
@@ -111,17 +111,17 @@ class Saver:
         now = clock()
         self._next = now + max(self._interval, (now - start) / SHARE)
 
-    def settle(self) -> None:
+    def finish_saving(self) -> None:
         """Wait until the last moment lasts; errors as of `due`."""
         if self._lasting is not None:
             lasting, self._lasting = self._lasting, None
             lasting.result()
 
     def close(self) -> None:
-        """Let go of everything; a moment that has to wait is given up, see `settle`."""
+        """Let go of everything; a moment that has to wait is given up, see `finish_saving`."""
         self._endurance.end()
         try:
-            self.settle()
+            self.finish_saving()
         finally:
             if self._hands is not None:
                 self._hands.close()

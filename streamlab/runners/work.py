@@ -139,7 +139,7 @@ class Work:
         """
         try:
             self._save()
-            self._saver.settle()
+            self._saver.finish_saving()
         except Outage:
             if self.stopping.is_set():
                 return False
@@ -170,14 +170,14 @@ class Work:
         self._phase = "draining"
         if ended or not self._saver.lasts:  # else whoever goes on with this run still needs what processors keep
             self._flush()
-        self._outlet.settle()
+        self._outlet.finish_writing()
         if isinstance(self._sink, Finishing):
             self._endurance.call(self._sink.finish)
         self.books.end()  # the uptime that is saved is the one that it has at the end
         self.books.tick(last=True)
         self._journal.ended = True
         self._save()
-        self._saver.settle()
+        self._saver.finish_saving()
 
     def _flush(self) -> None:
         """Bring what processors have left to its end; once, also if the run is gone on with after that."""
@@ -202,7 +202,7 @@ class Work:
                 return False
             chunk, rows = self.intake.next(0.0 if self._outlet.writing else POLL_SECONDS)
             if chunk is None:
-                self._outlet.settle()
+                self._outlet.finish_writing()
             elif chunk.lines:
                 self._one(chunk, rows)
             else:
@@ -214,7 +214,7 @@ class Work:
         """Wait while the run is paused."""
         if self.going.is_set():
             return
-        self._outlet.settle()
+        self._outlet.finish_writing()
         self._phase = "paused"
         while not self.going.wait(POLL_SECONDS) and not self.stopping.is_set():
             self._save_if_due()
@@ -333,7 +333,7 @@ class Work:
     def _save_if_due(self) -> None:
         """Save where the run is, if it is time."""
         if self._saver.due(self._host.clock()):
-            self._outlet.settle()
+            self._outlet.finish_writing()
             self._save()
 
     def _save(self) -> None:

@@ -297,7 +297,7 @@ class _Booking:
         values = piece.column.take(np.fromiter(problems, np.int64)).to_list()
         for (position, problem), value in zip(problems.items(), values, strict=True):
             row, node = int(piece.rows[position]), self._walk.paths.nodes[int(before[position])]
-            placed = self._walk.settle(step, node, value, problem, 1, row)
+            placed = self._walk.fail(step, node, value, problem, 1, row)
             self._walk.saw(step, node, value, placed, seconds, 1, row)
             [(to, _)] = placed
             self.ids[row] = to.id

@@ -56,7 +56,7 @@ class ConcurrentSegment:
                 return walk.place(self._step, node, result)
             except Refusal as refusal:
                 error = refusal
-        return walk.settle(self._step, node, value, error, attempts, len(walk.ids))
+        return walk.fail(self._step, node, value, error, attempts, len(walk.ids))
 
     def _call(self, value: Any) -> Callable[[], Awaitable[Outcome]]:
         processor = self._step.processor

@@ -1,6 +1,6 @@
 """The general walk: one value after the other, any result, error, retry, fan-out and loop, observed or not.
 
-All kinds of segment settle their results here, so that what a result or a failure means is said once.
+All kinds of segment place their results here, so that what a result or a failure means is said once.
 """
 
 from __future__ import annotations
@@ -190,12 +190,12 @@ class Walk:
                 except Refusal as refusal:
                     last = refusal
             error = last
-        return self.settle(step, node, value, error, attempts, len(self.ids))
+        return self.fail(step, node, value, error, attempts, len(self.ids))
 
     def _whole(self, step: Step) -> Callable[[Any], Any]:
         return lambda value: consume(step.call(value), self.limits.max_emits)
 
-    def settle(
+    def fail(
         self, step: Step, node: Node, value: Any, error: BaseException, attempts: int, row: int
     ) -> list[tuple[Node, Any]]:
         """Return where a value goes that has failed for good, and record it with the output row that tells of it."""
