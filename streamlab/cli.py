@@ -381,8 +381,13 @@ def main(args: Sequence[str] | None = None) -> None:
     except StreamlabError as error:  # before the run: what was asked for is not there
         Terminal().error(error)
         code = 2
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:  # the answer was no, or there was nobody to answer
+        click.echo("\nstreamlab: nothing was done", err=True)
         code = INTERRUPTED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except SystemExit:  # as click ends when the reader of what it prints has gone away
+        code = READER_GONE
     except BrokenPipeError:  # of --help | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = READER_GONE

@@ -31,6 +31,8 @@ PATIENCE = 1.0
 LOOK = 0.05
 #: Seconds for lines that were read to come to their end; the run itself gives up on them a little earlier.
 DRAIN = 11.0
+#: Seconds within which a signal that comes again is the same one.
+TWICE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Job:
 class Signals:
     """SIGINT and SIGTERM as something to look at and to wait for; a second one ends the program at once.
 
+    One that comes twice at the same time is one: what ends a program may tell it, and the group that it is in.
+
     They raise nothing: an exception could come between any two steps, also of the end that the first one asked for.
 
     Attributes:
@@ -77,6 +81,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.first: int | None = None
+        self._since = 0.0  # when that was
         self._came: queue.SimpleQueue[int] = queue.SimpleQueue()  # the one queue that a signal handler may put into
         self._before: dict[int, Any] = {}
 
@@ -98,11 +103,13 @@ class Signals:
                 continue
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
+        if number == self.first and time.monotonic() - self._since < TWICE:
+            return
         if self.first is not None:
             if os.isatty(2):
                 os.write(2, b"\x1b[?25h\n")  # a progress bar hides the cursor
             os._exit(128 + number)
-        self.first = number
+        self.first, self._since = number, time.monotonic()
         self._came.put(number)
 
 
@@ -199,7 +206,8 @@ def _conclude(run: Run, job: Job, terminal: Terminal) -> int:
     """Write the traces, say how it went, and return the exit code of a run that nobody interrupted."""
     code = 0
     if run.state not in ENDED:
-        terminal.error(RunError(f"the run did not come to its end within {DRAIN:.0f} s; lines in flight are lost"))
+        lost = "are lost" if job.options.checkpoint is None else "are done again when it is gone on with"
+        terminal.error(RunError(f"the run did not come to its end within {DRAIN:.0f} s; lines in flight {lost}"))
         code = 1
     elif isinstance(run.exception, KeyboardInterrupt):  # a processor raised it: as good as the user's
         code = INTERRUPTED

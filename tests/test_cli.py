@@ -432,6 +432,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path, first: str, second: str, c
         assert line_of(process.stdout) == "here\n"
         process.send_signal(getattr(signal, first))
         assert line_of(process.stderr) == "Shutting down...\n"
+        time.sleep(0.2)  # else the same one were not a second one
         began = time.monotonic()
         process.send_signal(getattr(signal, second))
         assert process.wait(SECONDS) == code

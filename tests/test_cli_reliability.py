@@ -317,6 +317,36 @@ def test_a_full_disk_is_waited_for(folder: Path) -> None:
     assert program.returncode == 1 and "No space left on device" in said
 
 
+def test_one_signal_that_comes_twice_is_one(folder: Path) -> None:
+    (folder / "in.log").write_text("a\n")
+    program = begun(folder, "--follow", "in.log", "--pipeline", "pipes.py:numbered", *RUN)
+    until(lambda: rows(folder / "out.log") == ["1 a"])
+    program.send_signal(signal.SIGTERM)
+    program.send_signal(signal.SIGTERM)
+    _, said = program.communicate(timeout=30)
+    assert program.returncode == 0 and "stopped" in said
+
+
+def test_who_asks_for_letters_and_goes_away_is_no_failure(folder: Path) -> None:
+    (folder / "in.log").write_text("".join(f"line {n}\n" for n in range(20_000)))
+    failing = "from streamlab import Pipeline\nall = Pipeline('all').add('fail', int)\n"
+    (folder / "fails.py").write_text(failing)
+    streamlab_("in.log", "--pipeline", "fails.py:all", "--dead-letters", "letters", "--no-dashboard", cwd=folder)
+    command = f"{sys.executable} -m streamlab dlq list letters --json | head -1 > first; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+    assert json.loads((folder / "first").read_text())["line"] == "line 0"
+
+
+def test_letters_are_not_let_go_of_when_nobody_can_be_asked(folder: Path) -> None:
+    (folder / "in.log").write_text("a\n")
+    (folder / "fails.py").write_text("from streamlab import Pipeline\nall = Pipeline('all').add('fail', int)\n")
+    streamlab_("in.log", "--pipeline", "fails.py:all", "--dead-letters", "letters", "--no-dashboard", cwd=folder)
+    done = streamlab_("dlq", "purge", "letters", stdin=b"", cwd=folder)
+    assert done.returncode == 130 and done.stderr.endswith("\nstreamlab: nothing was done\n")
+    assert "1 dead letter" in streamlab_("dlq", "list", "letters", cwd=folder).stderr
+
+
 def test_there_must_be_something_to_follow(folder: Path) -> None:
     done = streamlab_("--follow", "--no-dashboard", cwd=folder)
     assert done.returncode == 2 and "--follow needs a SOURCE" in done.stderr
@@ -351,6 +381,7 @@ def test_a_signal_ends_a_program_that_cannot_save_where_it_begins(folder: Path, 
         program.send_signal(signal.Signals[f"SIG{number}"])
         while number == "TERM" and "Shutting down" not in said:
             said = program.stderr.readline()
+        time.sleep(0.2)  # else it were the same one
     program.communicate(timeout=20)
     assert program.returncode == code
     assert rows(folder / "out.log") == ["1 line", "total 1"]

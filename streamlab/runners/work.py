@@ -311,7 +311,10 @@ class Work:
             except BaseException as error:
                 left = sum(part.count(b"\n") for part in (piece, *pieces))
                 why = "; their lines come again when the run is gone on with" if self._saver.lasts else ""
-                message = f"{left:,} dead letters are not in {queue.name}, but in run.dead_letters of this run: {error}{why}"
+                message = (
+                    f"{left:,} dead letters are not in {queue.name}, but in run.dead_letters, as long as this process is"
+                    f" there: {error}{why}"
+                )
                 self.books.say(Notice("left", queue.name, message))
                 raise
 

@@ -40,7 +40,16 @@ class SequenceSource:
         return chunk
 
     def resume(self, position: int) -> None:
-        """Go on at an item, by its number from 0."""
+        """Go on at an item, by its number from 0.
+
+        Raises:
+            SourceError: there are fewer items than that, so they are others.
+        """
+        if len(self._items) < position:
+            raise SourceError(
+                f"{self.name} has {len(self._items):,} items, and the run that is gone on with has done {position:,}: give"
+                " the same items, perhaps with more after them, or begin anew with another checkpoint and another output"
+            )
         self._given = self._passed = position
 
     def passed(self, places: Places, count: int) -> None:

@@ -52,7 +52,8 @@ def files_now(where: str) -> list[str]:
     if not stat.S_ISDIR(mode):
         return [where] if stat.S_ISREG(mode) else []
     with os.scandir(where) as entries:
-        return [entry.path for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+        # What cannot be looked at, such as a link that leads to itself, is no reason to read nothing of the folder.
+        return [entry.path for entry in entries if not entry.name.startswith(".") and os.path.isfile(entry.path)]
 
 
 def is_pattern(where: str) -> bool:

@@ -45,9 +45,9 @@ class Between:
         found: list[Generation] = []
         for _ in range(TRIES):
             strangers = self._strangers(lineage, descriptor)
-            for path in strangers:
+            for path, key in strangers.items():
                 with self._register.reading(path):
-                    found.append(self._create(lineage, path))
+                    found.append(self._create(lineage, path, key))
             if not strangers:
                 break
         if lineage.last is not None and any(not generation.packed for generation in found):
@@ -66,10 +66,11 @@ class Between:
 
     def leave_out(self, lineage: Lineage) -> None:
         """Leave out the rotated files that are there already when a name is followed for the first time."""
-        for path, _ in self._unknown(lineage):
-            if path not in self._found:
+        here = {key_of(status) for status in self._found.values()}  # by whatever name, if it was rotated just now
+        for path, status in self._unknown(lineage):
+            if path not in self._found and key_of(status) not in here:
                 with self._register.reading(path):
-                    self._register.leave_out(self._create(lineage, path))
+                    self._register.leave_out(self._create(lineage, path, key_of(status)))
 
     def is_vetted(self, lineage: Lineage, generation: Generation) -> bool:
         """Tell whether what is in a file is the first that was in it since it was seen at its name.
@@ -96,10 +97,10 @@ class Between:
 
     def suspect_archives(self, lineage: Lineage) -> None:
         """Have archives looked at that may hold the content of generations which have lost their file, and only that."""
-        for path, _ in list(self._unknown(lineage)):
+        for path, status in list(self._unknown(lineage)):
             if extension(path) and path not in self._found:
                 with self._register.reading(path):
-                    archive = self._create(lineage, path)
+                    archive = self._create(lineage, path, key_of(status))
                     archive.foreign = True
                     lineage.queue.appendleft(archive)
 
@@ -146,10 +147,10 @@ class Between:
             )
             self._register.say("vanished", last.name, message)
 
-    def _create(self, lineage: Lineage, path: str) -> Generation:
+    def _create(self, lineage: Lineage, path: str, key: Key) -> Generation:
         """Return a new generation for a file that was rotated away."""
         descriptor = open_file(path)
-        if self._register.of(key_of(os.fstat(descriptor))) is not None:
+        if key_of(os.fstat(descriptor)) != key or self._register.of(key) is not None:
             os.close(descriptor)
             raise FileNotFoundError(errno.ENOENT, "it has got another name", path)
         generation = self._register.create(lineage.name, path, descriptor, self._now)

@@ -51,6 +51,7 @@ class Catalogue:
         self._register.again = False
         self._register.own.look()
         self._found = dict(self._find())
+        self._register.seen = {key_of(status): path for path, status in self._found.items()}
         self._between.begin(self._found, now)
         if not self._scanned:
             self._fresh = not any(True for _ in self._register)
@@ -91,7 +92,8 @@ class Catalogue:
         while self._register.revived:
             generation = self._register.revived.popleft()
             lineage = self.lineages.get(generation.name) or self._begin_lineage(generation.name)
-            lineage.queue.appendleft(generation)
+            if generation not in lineage.queue:
+                lineage.queue.appendleft(generation)
             self.stirred.add(lineage)
 
     def folders(self) -> set[str]:
@@ -157,6 +159,8 @@ class Catalogue:
                 lineage.current = None if generation.left is not None else generation
                 if not generation.over:
                     lineage.queue.append(generation)
+                    if generation.left is not None:  # by an earlier clock; who writes to it may not have noticed yet
+                        generation.left = self._now
         for generation in self._register:
             if not generation.over and self._register.find(generation) is None:
                 self._copies.lose(generation, self._now)
@@ -180,7 +184,7 @@ class Catalogue:
 
     def _visit(self, path: str, status: os.stat_result) -> None:
         """Take note that there is a file at a path."""
-        known = self._register.of(key_of(status))
+        known = self._register.of(key_of(status)) or self._register.back(path, key_of(status))
         if known is not None and not self._register.is_in(known, path, status):
             self._copies.replace(known, self._now)
             known = None

@@ -47,7 +47,7 @@ class Copies:
     def lose(self, generation: Generation, now: float) -> None:
         """Take note that a generation is not in its file any more, and look for its content elsewhere."""
         nothing_left = generation.at >= generation.size and not (generation.cut or generation.restored)
-        self._register.take_out(generation)
+        self._register.miss(generation)
         generation.left = now if generation.left is None else generation.left
         if generation.over or nothing_left or not generation.size:
             generation.spend()
@@ -228,7 +228,8 @@ class Copies:
                 self._conclude(generation, inspection)
             finally:
                 self._end_inspection(generation)
-        return True
+            return True
+        return False  # it cannot be opened
 
     def close(self) -> None:
         """Leave off looking at archives."""

@@ -116,9 +116,10 @@ class Generation:
         if self.descriptor is None:
             return
         if self.at - self.begun > HALF and not self.packed:
+            same = self.holds(self.descriptor)
             self._splitter.finish()
             self.at = self.begun
-            self._tail = os.pread(self.descriptor, min(self.at, TAIL), max(self.at - TAIL, 0))
+            self._tail = os.pread(self.descriptor, min(self.at, TAIL), max(self.at - TAIL, 0)) if same else b""
         os.close(self.descriptor)
         self.descriptor = self._blocks = None
 
@@ -239,8 +240,11 @@ class Generation:
             start = os.lseek(descriptor, 0, os.SEEK_DATA)
         except OSError:  # there is nothing but a hole
             return
-        block = os.pread(descriptor, BLOCK, start)
-        start += len(block) - len(block.lstrip(b"\0"))
+        while block := os.pread(descriptor, BLOCK, start):
+            zeros = len(block) - len(block.lstrip(b"\0"))
+            start += zeros
+            if zeros < len(block):
+                break
         if not start:
             return
         self.at = self.begun = start
@@ -307,6 +311,7 @@ class Generation:
             "stamp": list(self.stamp),
             "modified": self.modified,
             "cut": self.cut,
+            "reborn": self.reborn,
             "left": self.left is not None,
             "checked": self.checked,
             "over": self.is_through,
@@ -335,7 +340,7 @@ class Generation:
         generation.stamp = (saved["stamp"][0], saved["stamp"][1])
         generation.modified = saved["modified"]
         generation.checked, generation.over, generation.foreign = saved["checked"], saved["over"], saved["foreign"]
-        generation.cut = saved["cut"]
+        generation.cut, generation.reborn = saved["cut"], saved.get("reborn", False)
         generation.left = 0.0 if saved["left"] else None
         generation.restored, generation.vetted = True, saved["head"] is not None
         return generation

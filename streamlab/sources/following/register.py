@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from streamlab.errors import SourceError
-from streamlab.identity import Key, key_of
+from streamlab.identity import HEAD, Key, key_of
 from streamlab.notices import Notice
 from streamlab.sources.compressed import extension
 from streamlab.sources.following.beside import Beside
@@ -42,6 +42,7 @@ class Register:
         beside: those that are not archives which are over, by folder.
         folders: the names in folders.
         own: what the run itself writes.
+        seen: by which path each file was found when names were last looked at.
         again: whether names are to be looked at again at once, as something has moved.
     """
 
@@ -52,11 +53,13 @@ class Register:
         self.folders = Folders()
         self.own = Own()
         self.again = False
+        self.seen: dict[Key, str] = {}
         self._new_splitter = new_splitter
         self._notices = notices
         self._open_files = max(open_files, 4)
         self._all: dict[Generation, None] = {}
         self._by_key: dict[Key, Generation] = {}
+        self._missed: dict[Key, Generation] = {}  # of files that were not found
         self._gone: dict[Generation, float] = {}  # since when there is no file, of those that are over
         self._unreadable: set[str] = set()
 
@@ -142,6 +145,39 @@ class Register:
         generation.key = None
         self.beside.place(generation)
 
+    def miss(self, generation: Generation) -> None:
+        """Take note that a generation is not in its file, or that this is not to be found: it may come back."""
+        key = generation.key
+        self.take_out(generation)
+        if key is not None and not (generation.cut or generation.packed):
+            self._missed[key] = generation
+
+    def back(self, path: str, key: Key) -> Generation | None:
+        """Return the generation that is in a file which was not found for a while; ``None`` if that is another one.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        generation = self._missed.get(key)
+        if generation is None:
+            return None
+        descriptor = open_file(path)
+        status = os.fstat(descriptor)
+        if key_of(status) != key:  # it has got another name
+            os.close(descriptor)
+            return None
+        del self._missed[key]
+        waiting = generation in self._all and generation.key is None and not generation.cut and not extension(path)
+        # It may have been removed, and another one that begins alike have got its inode.
+        sure = generation.restored or stamp_of(status) == generation.stamp or generation.at >= 2 * HEAD
+        if not (waiting and sure and generation.is_known and generation.holds(descriptor)):
+            os.close(descriptor)
+            return None
+        generation.sealed = False
+        self.put(generation, descriptor, path)
+        self.revive(generation)
+        return generation
+
     def drop(self, generation: Generation) -> None:
         """Forget a generation."""
         self.take_out(generation)
@@ -208,6 +244,9 @@ class Register:
             return None
         if _is_at(generation.path, generation.key):
             return generation.path
+        seen = self.seen.get(generation.key)
+        if seen is not None and _is_at(seen, generation.key):
+            return seen
         folders = dict.fromkeys((os.path.dirname(generation.path), generation.folder))
         paths = [path for folder in folders for path in self.folders.look(folder).paths(generation.key[1])]
         return next((path for path in paths if _is_at(path, generation.key)), None)
@@ -278,6 +317,7 @@ class Register:
                 self._gone.pop(generation, None)
             elif now - self._gone.setdefault(generation, now) > REMEMBERED and not busy:
                 self.drop(generation)
+        self._missed = {key: generation for key, generation in self._missed.items() if generation in self._all}
 
     def saved(self) -> list[Any]:
         """Return the generations as plain data; not the archives that another process needs when their original is gone."""

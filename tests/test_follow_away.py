@@ -1,0 +1,157 @@
+"""Following what is away for a while, moved elsewhere, or gone on with after a stop: nothing lost, doubled or torn."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.followed import append, follow, following, nothing_comes, read_and_stop, rotate
+from tests.waiting import until
+
+
+@pytest.mark.parametrize("half", ["", "ha"])
+def test_who_writes_to_a_rotated_file_is_waited_for_after_a_stop_too(tmp_path: Path, half: str) -> None:
+    log = tmp_path / "app.log"
+    log.write_text(f"one\n{half}")
+    with following(follow(log, grace=5.0)) as reading:
+        reading.wait_for(1)
+        rotate(log)
+        assert nothing_comes(reading, 0.3)
+        position = reading.source.position()
+    with following(follow(log, position=position, grace=5.0)) as reading:
+        assert nothing_comes(reading, 0.5)
+        append(tmp_path / "app.log.1", "lf\n")
+        reading.wait_for(1)
+    assert reading.lines == [f"{half}lf"]
+
+
+def test_a_folder_that_appears_late_after_a_stop_is_gone_on_with(tmp_path: Path) -> None:
+    folder, away = tmp_path / "logs", tmp_path / "away"
+    folder.mkdir()
+    log = folder / "app.log"
+    log.write_text("one\ntwo\n")
+    position = read_and_stop(log, count=2)
+    folder.rename(away)
+    with following(follow(log, position=position)) as reading:
+        assert nothing_comes(reading, 1.0)  # longer than the grace
+        append(away / "app.log", "three\n")
+        away.rename(folder)
+        reading.wait_for(1)
+        assert nothing_comes(reading)
+    assert reading.lines == ["three"]
+
+
+def test_a_folder_that_is_away_for_a_moment_is_not_read_again(tmp_path: Path) -> None:
+    folder, away = tmp_path / "logs", tmp_path / "away"
+    folder.mkdir()
+    for number in range(8):
+        (folder / f"{number}.log").write_text(f"{number}\n")
+    with following(follow(folder, open_files=4)) as reading:
+        reading.wait_for(8)
+        assert nothing_comes(reading)
+        folder.rename(away)
+        assert nothing_comes(reading, 1.5)
+        away.rename(folder)
+        assert nothing_comes(reading, 1.5)
+        append(folder / "5.log", "more\n")
+        reading.wait_for(9)
+    assert sorted(reading.lines) == [*map(str, range(8)), "more"]
+
+
+def test_a_file_that_is_removed_and_written_anew_is_read_also_if_it_gets_the_same_inode(tmp_path: Path) -> None:
+    logs = [tmp_path / f"{number}.log" for number in range(8)]
+    for log in logs:
+        log.write_text("start\n")
+    with following(follow(tmp_path, open_files=4)) as reading:
+        for times in range(2, 6):
+            reading.wait_for(8 * (times - 1))
+            assert nothing_comes(reading)
+            for log in logs:
+                log.unlink()
+            assert nothing_comes(reading, 1.5)
+            for log in logs:
+                log.write_text("start\n")
+            reading.wait_for(8 * times)
+    assert reading.lines == ["start"] * 40
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_what_is_renamed_into_another_followed_folder_is_not_read_again(tmp_path: Path, stopped: bool) -> None:
+    logs = [tmp_path / f"{name}.log" for name in "abcdefgh"]
+    for log in logs:
+        log.write_text(f"{log.stem}\n")
+    (tmp_path / "old").mkdir()
+    where = tmp_path / "**" / "*"
+    position = None
+    source = follow(where, open_files=4)
+    if stopped:
+        position = read_and_stop(where, count=8)
+        source = follow(where, position=position, open_files=4)
+    with following(source) as reading:
+        if not stopped:
+            reading.wait_for(8)
+            assert nothing_comes(reading)
+        for log in logs:
+            log.rename(tmp_path / "old" / f"{log.name}.1")
+            log.write_text(f"{log.stem} again\n")
+        reading.wait_for(8 if stopped else 16)
+        assert nothing_comes(reading, 1.5)
+    assert sorted(reading.lines) == sorted([f"{log.stem} again" for log in logs] + ([] if stopped else [*"abcdefgh"]))
+
+
+def test_a_link_that_leads_to_itself_holds_nothing_up(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("one\nha")
+    with following(follow(tmp_path)) as reading:
+        reading.wait_for(1)
+        (tmp_path / "loop").symlink_to("loop")
+        (tmp_path / "b.log").write_text("two\n")
+        reading.wait_for(2)
+        assert nothing_comes(reading)
+        append(tmp_path / "a.log", "lf\n")
+        reading.wait_for(3)
+    assert reading.lines == ["one", "two", "half"]
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_zeros_before_what_a_writer_goes_on_with_after_a_truncation_are_left_out(tmp_path: Path, stopped: bool) -> None:
+    log = tmp_path / "app.log"
+    log.write_bytes(b"x" * 600_000 + b"\n")
+    with following(follow(log)) as reading:
+        reading.wait_for(1)
+        os.truncate(log, 0)
+        until(lambda: bool(reading.source.notices))
+        time.sleep(0.3)  # it is known to be empty
+        position = reading.source.position()
+        if not stopped:
+            with log.open("r+b", buffering=0) as writer:
+                writer.write(b"\0" * 600_001 + b"two\n")  # a file system without holes
+            reading.wait_for(2)
+            assert reading.lines[1] == "two"
+    if stopped:
+        with log.open("r+b", buffering=0) as writer:
+            writer.seek(600_001)
+            writer.write(b"two\n")
+        with following(follow(log, position=position)) as reading:
+            reading.wait_for(1)
+        assert reading.lines == ["two"]
+
+
+def test_a_long_half_line_is_found_in_the_copy_of_a_file_that_was_cut_off(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n" + "h" * 100_000)
+    source = follow(log)
+    assert source.read(10).lines == ["one"]
+    with following(source) as reading:
+        assert nothing_comes(reading)
+        shutil.copy(log, tmp_path / "copy")
+        append(tmp_path / "copy", "end\n")
+        (tmp_path / "copy").rename(tmp_path / "app.log.1")
+        os.truncate(log, 0)
+        append(log, "n" * 150_000 + "\n")
+        reading.wait_for(2)
+        assert nothing_comes(reading)
+    assert [line[:2] + line[-3:] for line in reading.lines] == ["hhend", "nnnnn"]
