@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.followed import append, follow, following, nothing_comes, read_and_stop, rotate
+from tests.followed import append, follow, following, kinds, nothing_comes, read_and_stop, rotate
 from tests.waiting import until
 
 
@@ -155,3 +158,109 @@ def test_a_long_half_line_is_found_in_the_copy_of_a_file_that_was_cut_off(tmp_pa
         reading.wait_for(2)
         assert nothing_comes(reading)
     assert [line[:2] + line[-3:] for line in reading.lines] == ["hhend", "nnnnn"]
+
+
+def test_what_was_written_and_rotated_while_stopped_is_read_also_if_there_was_no_file_before(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    (tmp_path / "app.log.7").write_text("old\n")
+    os.utime(tmp_path / "app.log.7", (1e9, 1e9))
+    with following(follow(log)) as reading:
+        assert nothing_comes(reading)
+        position = reading.source.position()
+    log.write_text("one\n")
+    rotate(log)
+    log.write_text("two\n")
+    with following(follow(log, position=position)) as reading:
+        reading.wait_for(2)
+        assert nothing_comes(reading)
+    assert reading.lines == ["one", "two"]
+
+
+def test_a_new_name_that_was_rotated_before_it_was_looked_at_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("a\n")
+    with following(follow(tmp_path / "*.log")) as reading:
+        reading.wait_for(1)
+        (tmp_path / "new.log.1").write_text("one\n")
+        (tmp_path / "new.log").write_text("two\n")
+        (tmp_path / "other.log.1").write_text("old\n")
+        os.utime(tmp_path / "other.log.1", (1e9, 1e9))
+        (tmp_path / "other.log").write_text("other\n")
+        reading.wait_for(4)
+        assert nothing_comes(reading)
+    assert [line for line in reading.lines if line != "other"] == ["a", "one", "two"]
+
+
+def test_rotated_files_are_found_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    later = time.time() + 3600
+    os.utime(log, (later, later))
+    source = follow(log)
+    assert source.read(10).lines == ["one"]
+    rotate(log)
+    log.write_text("two\n")
+    rotate(log)
+    log.write_text("three\n")
+    with following(source) as reading:
+        reading.wait_for(2)
+        assert nothing_comes(reading)
+    assert reading.lines == ["two", "three"]
+
+
+LEASE = """
+import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+fcntl.fcntl(os.open(sys.argv[1], os.O_RDWR), fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_rotated_file_that_cannot_be_opened_for_now_is_waited_for_without_haste(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    source = follow(log)
+    assert source.read(10).lines == ["one"]
+    rotate(log)
+    log.write_text("two\n")
+    rotate(log)
+    command = [sys.executable, "-c", LEASE, f"{log}.1"]  # as a file server takes one: to open the file says EAGAIN
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdin is not None
+        if holder.stdout.readline() != "held\n":
+            pytest.skip("files cannot be leased here")
+        log.write_text("three\n")
+        with following(source) as reading:
+            start = time.process_time()
+            assert nothing_comes(reading, 2.0)
+            assert time.process_time() - start < 1.0
+            holder.stdin.close()
+            reading.wait_for(2)
+    assert reading.lines == ["two", "three"]
+
+
+def test_a_file_that_the_system_has_lost_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "app.log").write_text("one\n")
+    source = follow(tmp_path)
+    lost = set()
+    real = os.fstat
+
+    def stale(descriptor: int) -> os.stat_result:
+        if descriptor in lost:
+            lost.discard(descriptor)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "fstat", stale)
+    with following(source) as reading:
+        reading.wait_for(1)
+        lost.update(int(name) for name in os.listdir("/proc/self/fd") if file_of(name) == str(tmp_path / "app.log"))
+        until(lambda: not lost)
+        append(tmp_path / "app.log", "two\n")
+        reading.wait_for(2)
+    assert reading.lines == ["one", "two"]
+    assert kinds(reading.source) == ["unreadable"]
+
+
+def file_of(descriptor: str) -> str:
+    return os.path.realpath(f"/proc/self/fd/{descriptor}")

@@ -136,6 +136,7 @@ class FollowSource:
         with self._guard:
             self._register.restore(position["generations"])
             self._catalogue.restore(position.get("folders", {}))
+            self._catalogue.since = position.get("since", 0)
 
     def passed(self, places: Places, count: int) -> None:
         """Take note that the first ``count`` lines of a chunk are through."""
@@ -145,7 +146,11 @@ class FollowSource:
     def position(self) -> dict[str, Any]:
         """Return where to go on after the lines that have passed, as plain data."""
         with self._guard:
-            return {"generations": self._register.saved(), "folders": self._catalogue.saved()}
+            return {
+                "generations": self._register.saved(),
+                "folders": self._catalogue.saved(),
+                "since": self._catalogue.since,
+            }
 
     def progress(self) -> None:
         """Return ``None``: there is no end to measure by."""
@@ -237,8 +242,14 @@ class FollowSource:
 
     def _measure(self, generation: Generation, now: float) -> int:
         """Return up to where there is something to read."""
-        descriptor = None if generation.packed else generation.descriptor
-        if descriptor is not None and generation.note(os.fstat(descriptor)):
+        if generation.packed or generation.descriptor is None:
+            return generation.length
+        status = None
+        with self._register.reading(generation.path):
+            status = os.fstat(generation.descriptor)
+        if status is None:  # as of a file on a network that is not there any more; if there is one, it is opened again
+            self._register.close(generation)
+        elif generation.note(status):
             generation.grew = now
         return generation.length
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
@@ -23,9 +24,13 @@ class Between:
     Args:
         register: the generations.
         copies: knows copies.
+
+    Attributes:
+        refused: whether a file could not be opened in this look: then looking again at once is of no use.
     """
 
     def __init__(self, register: Register, copies: Copies) -> None:
+        self.refused = False
         self._register = register
         self._copies = copies
         self._found: Mapping[str, os.stat_result] = {}
@@ -33,7 +38,7 @@ class Between:
 
     def begin(self, found: Mapping[str, os.stat_result], now: float) -> None:
         """Begin a look: take note which files are followed by their own names, and when it is."""
-        self._found, self._now = found, now
+        self._found, self._now, self.refused = found, now, False
 
     def add(self, lineage: Lineage, descriptor: int | None = None) -> bool:
         """Take up the files that were at a name for a while, since it was last looked at; tell whether there are any.
@@ -64,11 +69,17 @@ class Between:
                 lineage.last = generation
         return bool(found)
 
-    def leave_out(self, lineage: Lineage) -> None:
-        """Leave out the rotated files that are there already when a name is followed for the first time."""
+    def leave_out(self, lineage: Lineage, since: int) -> None:
+        """Leave out the rotated files that are there already when a name is followed for the first time.
+
+        Args:
+            lineage: of the name.
+            since: what was written later, in nanoseconds since 1970, was not there already.
+        """
         here = {key_of(status) for status in self._found.values()}  # by whatever name, if it was rotated just now
         for path, status in self._unknown(lineage):
-            if path not in self._found and key_of(status) not in here:
+            old = not since or status.st_mtime_ns < since
+            if old and path not in self._found and key_of(status) not in here:
                 with self._register.reading(path):
                     self._register.leave_out(self._create(lineage, path, key_of(status)))
 
@@ -149,7 +160,13 @@ class Between:
 
     def _create(self, lineage: Lineage, path: str, key: Key) -> Generation:
         """Return a new generation for a file that was rotated away."""
-        descriptor = open_file(path)
+        try:
+            descriptor = open_file(path)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            self.refused = True
+            raise
         if key_of(os.fstat(descriptor)) != key or self._register.of(key) is not None:
             os.close(descriptor)
             raise FileNotFoundError(errno.ENOENT, "it has got another name", path)
@@ -176,6 +193,8 @@ class Between:
 
     def _strangers_now(self, lineage: Lineage) -> Iterator[tuple[str, Key]]:
         since = 0 if lineage.last is None else lineage.last.modified
+        if since > time.time_ns():  # the clock has been set back: times tell nothing
+            since = 0
         for path, status in self._unknown(lineage):
             others = path in self._found and not begins_with(os.path.basename(path), lineage.base)
             if status.st_mtime_ns >= since and not others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,6 +16,9 @@ from streamlab.sources.following.lineages import Lineage
 from streamlab.sources.following.register import REMEMBERED, Register, open_file
 from streamlab.sources.following.rotation import is_rotated
 from streamlab.sources.locate import files_now, is_pattern, natural
+
+#: Nanoseconds by which the times of files may be coarser than the clock's.
+COARSE = 2_000_000_000
 
 
 class Catalogue:
@@ -29,6 +33,7 @@ class Catalogue:
         lineages: by name.
         stirred: those that may have something to read.
         ended: whether to leave off looking, from any thread.
+        since: when files were first looked at, perhaps by an earlier process, in nanoseconds since 1970; 0 until then.
     """
 
     def __init__(self, where: Sequence[str], register: Register, copies: Copies) -> None:
@@ -43,11 +48,13 @@ class Catalogue:
         self._before: dict[str, list[int]] = {}  # folders of an earlier process, until they are looked for
         self._now = 0.0
         self._scanned = False
+        self.since = 0
         self._fresh = False  # whether all files are new, so that none can be known to be a copy
 
     def scan(self, now: float) -> None:
         """Look which files there are now."""
         self._now = now
+        began = time.time_ns()
         self._register.again = False
         self._register.own.look()
         self._found = dict(self._find())
@@ -70,6 +77,7 @@ class Catalogue:
                 self._between.suspect_archives(lineage)
             self._between.vet_archives(lineage)
         self._scanned, self._fresh = True, False
+        self.since = self.since or began
 
     def _is_unchanged(self, path: str, status: os.stat_result) -> bool:
         """Tell, in short, whether a file is as it was when it was looked at."""
@@ -174,7 +182,7 @@ class Catalogue:
         lineage = self.lineages.get(name)
         if lineage is None:
             lineage = self._begin_lineage(name)
-            self._between.leave_out(lineage)
+            self._between.leave_out(lineage, self.since - COARSE if self.since else 0)
         return lineage
 
     def _begin_lineage(self, name: str) -> Lineage:
@@ -281,7 +289,7 @@ class Catalogue:
         lineage.absent = None
         descriptor = open_file(lineage.name)
         try:
-            if lineage.given or lineage.last is not None:
+            if lineage.given or lineage.last is not None or self.since:
                 # Among them may be what was opened just now, if it was rotated meanwhile.
                 while self._between.add(lineage, descriptor):
                     os.close(descriptor)
@@ -304,7 +312,7 @@ class Catalogue:
         generation.modified = generation.stamp[1]
         if not self._between.is_vetted(lineage, generation):
             self._register.drop(generation)
-            self._register.again = True
+            self._register.again = self._register.again or not self._between.refused
             return
         lineage.queue.append(generation)
         lineage.current = lineage.last = generation
