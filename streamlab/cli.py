@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +58,16 @@ TRACE_FILES = (".csv", ".jsonl", ".ndjson", ".parquet")
 LAB_FOLDER = "streamlab-lab"
 
 
+@contextmanager
+def _reader_may_go() -> Iterator[None]:
+    """Exit as programs do whose reader has gone away, as with ``| head``; click would take that for a failure."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise click.exceptions.Exit(READER_GONE) from None
+
+
 class DefaultRun(click.Group):
     """Commands of which ``run`` is the one that is meant when none is named."""
 
@@ -65,6 +76,16 @@ class DefaultRun(click.Group):
         if not args or args[0] not in (*self.commands, "-h", "--help", "--version"):
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Read the words, and print what they ask for about the program itself."""
+        with _reader_may_go():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _reader_may_go():
+            return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the options of ``run`` too."""
@@ -381,14 +402,6 @@ def main(args: Sequence[str] | None = None) -> None:
     except StreamlabError as error:  # before the run: what was asked for is not there
         Terminal().error(error)
         code = 2
-    except click.Abort:  # the answer was no, or there was nobody to answer
-        click.echo("\nstreamlab: nothing was done", err=True)
+    except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except SystemExit:  # as click ends when the reader of what it prints has gone away
-        code = READER_GONE
-    except BrokenPipeError:  # of --help | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = READER_GONE
     sys.exit(code)

@@ -141,6 +141,15 @@ def replay(
     return 0 if run.state == "finished" else 1
 
 
+def _agreed(question: str) -> bool:
+    """Ask; nobody who could answer is a no."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        return False
+
+
 @dlq.command()
 @click.argument("queue")
 @click.option("--all", "every", is_flag=True, help="Also letters of runs that were killed, if nobody will go on with these.")
@@ -151,8 +160,9 @@ def purge(queue: str, every: bool, yes: bool) -> int:
     What a run had not saved when it was killed, it writes again when it is gone on with: such letters stay, but with --all.
     """
     letters = LetterBox.at(queue)
-    if not yes:
-        click.confirm(f"Let all dead letters in {letters.name} go?", abort=True, err=True)
+    if not yes and not _agreed(f"Let all dead letters in {letters.name} go?"):
+        click.echo("no dead letter was purged; --yes does not ask", err=True)
+        raise click.Abort
     purged = letters.purge(all=every)
     click.echo(f"{purged} dead letter{'' if purged == 1 else 's'} purged", err=True)
     for notice in letters.notices:

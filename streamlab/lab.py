@@ -71,9 +71,12 @@ def open_lab(folder: Path, options: Sequence[str]) -> int:
     lab = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", str(first), f"--ServerApp.root_dir={folder.parent}", *options]
     )
-    signal.signal(signal.SIGTERM, lambda *_: lab.terminate())  # it is meant for JupyterLab, which ends its kernels
-    while True:
-        try:
-            return lab.wait()
-        except KeyboardInterrupt:  # it is JupyterLab's too, which asks whether it was meant
-            continue
+    before = signal.signal(signal.SIGTERM, lambda *_: lab.terminate())  # meant for JupyterLab, which ends its kernels
+    try:
+        while True:
+            try:
+                return lab.wait()
+            except KeyboardInterrupt:  # it is JupyterLab's too, which asks whether it was meant
+                continue
+    finally:
+        signal.signal(signal.SIGTERM, before)

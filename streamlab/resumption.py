@@ -41,6 +41,7 @@ def _facts(
     """Return what must be the same for a run to go on with another one, and where the checkpoint is."""
     return {
         "pipeline": pipeline.name,
+        # Of its very class: one that inherits from it may count in another way.
         "kind of source": vars(type(source)).get("kind", type(source).__name__),
         "output": _place(sink),
         "dead letters": None if letters is None else os.path.abspath(letters.name),

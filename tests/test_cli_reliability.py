@@ -338,12 +338,20 @@ def test_who_asks_for_letters_and_goes_away_is_no_failure(folder: Path) -> None:
     assert json.loads((folder / "first").read_text())["line"] == "line 0"
 
 
+def test_help_that_nobody_reads_ends_as_what_nobody_reads_does() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "streamlab", "--help"], stdout=writer, stderr=subprocess.PIPE, timeout=30)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_letters_are_not_let_go_of_when_nobody_can_be_asked(folder: Path) -> None:
     (folder / "in.log").write_text("a\n")
     (folder / "fails.py").write_text("from streamlab import Pipeline\nall = Pipeline('all').add('fail', int)\n")
     streamlab_("in.log", "--pipeline", "fails.py:all", "--dead-letters", "letters", "--no-dashboard", cwd=folder)
     done = streamlab_("dlq", "purge", "letters", stdin=b"", cwd=folder)
-    assert done.returncode == 130 and done.stderr.endswith("\nstreamlab: nothing was done\n")
+    assert done.returncode == 130 and done.stderr.endswith("\nno dead letter was purged; --yes does not ask\n")
     assert "1 dead letter" in streamlab_("dlq", "list", "letters", cwd=folder).stderr
 
 

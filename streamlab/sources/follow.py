@@ -135,8 +135,7 @@ class FollowSource:
         """Go on where the source was whose `position` this is; files that it did not have are read whole."""
         with self._guard:
             self._register.restore(position["generations"])
-            self._catalogue.restore(position.get("folders", {}))
-            self._catalogue.since = position.get("since", 0)
+            self._catalogue.restore(position)
 
     def passed(self, places: Places, count: int) -> None:
         """Take note that the first ``count`` lines of a chunk are through."""
@@ -146,11 +145,7 @@ class FollowSource:
     def position(self) -> dict[str, Any]:
         """Return where to go on after the lines that have passed, as plain data."""
         with self._guard:
-            return {
-                "generations": self._register.saved(),
-                "folders": self._catalogue.saved(),
-                "since": self._catalogue.since,
-            }
+            return {"generations": self._register.saved(), **self._catalogue.saved()}
 
     def progress(self) -> None:
         """Return ``None``: there is no end to measure by."""

@@ -14,7 +14,7 @@ from streamlab.sources.compressed import extension
 from streamlab.sources.following.copies import TRIES, Copies, is_beginning
 from streamlab.sources.following.generations import Generation
 from streamlab.sources.following.lineages import Lineage
-from streamlab.sources.following.register import Register, open_file
+from streamlab.sources.following.register import Register
 from streamlab.sources.following.rotation import age, begins_with, rotated_names
 
 
@@ -160,16 +160,15 @@ class Between:
 
     def _create(self, lineage: Lineage, path: str, key: Key) -> Generation:
         """Return a new generation for a file that was rotated away."""
+        if self._register.of(key) is not None:
+            raise FileNotFoundError(errno.ENOENT, "it has been found by another name", path)
         try:
-            descriptor = open_file(path)
+            descriptor = self._register.open_same(path, key)
         except FileNotFoundError:
             raise
         except OSError:
             self.refused = True
             raise
-        if key_of(os.fstat(descriptor)) != key or self._register.of(key) is not None:
-            os.close(descriptor)
-            raise FileNotFoundError(errno.ENOENT, "it has got another name", path)
         generation = self._register.create(lineage.name, path, descriptor, self._now)
         generation.modified = generation.stamp[1]
         generation.left = self._now

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from streamlab.identity import Key, key_of
 from streamlab.sources.following.between import Between
@@ -33,7 +34,6 @@ class Catalogue:
         lineages: by name.
         stirred: those that may have something to read.
         ended: whether to leave off looking, from any thread.
-        since: when files were first looked at, perhaps by an earlier process, in nanoseconds since 1970; 0 until then.
     """
 
     def __init__(self, where: Sequence[str], register: Register, copies: Copies) -> None:
@@ -48,7 +48,7 @@ class Catalogue:
         self._before: dict[str, list[int]] = {}  # folders of an earlier process, until they are looked for
         self._now = 0.0
         self._scanned = False
-        self.since = 0
+        self._since = 0  # when files were first looked at, perhaps by an earlier process, in nanoseconds since 1970
         self._fresh = False  # whether all files are new, so that none can be known to be a copy
 
     def scan(self, now: float) -> None:
@@ -77,7 +77,7 @@ class Catalogue:
                 self._between.suspect_archives(lineage)
             self._between.vet_archives(lineage)
         self._scanned, self._fresh = True, False
-        self.since = self.since or began
+        self._since = self._since or began
 
     def _is_unchanged(self, path: str, status: os.stat_result) -> bool:
         """Tell, in short, whether a file is as it was when it was looked at."""
@@ -111,17 +111,17 @@ class Catalogue:
         found |= {lineage.folder for lineage in self.lineages.values()}
         return {folder for folder in found if not is_pattern(folder)}
 
-    def saved(self) -> dict[str, list[int]]:
-        """Return which folders the names are in, as plain data."""
+    def saved(self) -> dict[str, Any]:
+        """Return which folders the names are in, and since when they are followed, as plain data."""
         found = dict(self._before)
         for folder in {os.path.dirname(name) for name in self.lineages}:
             with suppress(OSError):
                 found[folder] = list(key_of(os.stat(folder)))
-        return found
+        return {"folders": found, "since": self._since}
 
-    def restore(self, saved: dict[str, list[int]]) -> None:
+    def restore(self, saved: Mapping[str, Any]) -> None:
         """Take in what was `saved`: a folder that has been moved since, or is reached through another one, is known."""
-        self._before = saved
+        self._before, self._since = saved.get("folders", {}), saved.get("since", 0)
 
     def _move(self) -> None:
         """Give what an earlier process knew the names that are followed now."""
@@ -182,7 +182,7 @@ class Catalogue:
         lineage = self.lineages.get(name)
         if lineage is None:
             lineage = self._begin_lineage(name)
-            self._between.leave_out(lineage, self.since - COARSE if self.since else 0)
+            self._between.leave_out(lineage, self._since - COARSE if self._since else 0)
         return lineage
 
     def _begin_lineage(self, name: str) -> Lineage:
@@ -289,7 +289,7 @@ class Catalogue:
         lineage.absent = None
         descriptor = open_file(lineage.name)
         try:
-            if lineage.given or lineage.last is not None or self.since:
+            if lineage.given or lineage.last is not None or self._since:
                 # Among them may be what was opened just now, if it was rotated meanwhile.
                 while self._between.add(lineage, descriptor):
                     os.close(descriptor)

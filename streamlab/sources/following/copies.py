@@ -282,14 +282,12 @@ def is_beginning(path: str, key: Key, other: int) -> bool:
     if extension(path) or key == key_of(os.fstat(other)):
         return False
     try:
-        descriptor = open_file(path)
+        descriptor = open_file(path, key)
     except OSError:  # it has got another name
         return False
     try:
-        status = os.fstat(descriptor)
-        if key_of(status) != key:  # it has got another name, and this one is of another file by now
-            return False
-        return not status.st_size or _begins(descriptor, status.st_size, other)
+        length = os.fstat(descriptor).st_size
+        return not length or _begins(descriptor, length, other)
     finally:
         os.close(descriptor)
 

@@ -161,11 +161,8 @@ class Register:
         generation = self._missed.get(key)
         if generation is None:
             return None
-        descriptor = open_file(path)
+        descriptor = self.open_same(path, key)
         status = os.fstat(descriptor)
-        if key_of(status) != key:  # it has got another name
-            os.close(descriptor)
-            return None
         del self._missed[key]
         waiting = generation in self._all and generation.key is None and not generation.cut and not extension(path)
         # It may have been removed, and another one that begins alike have got its inode.
@@ -226,9 +223,9 @@ class Register:
         if generation.descriptor is not None:
             return True
         path = self.find(generation)
-        if path is None:
+        if path is None or generation.key is None:
             return False
-        descriptor = self._open_its_file(generation, path)
+        descriptor = self.open_same(path, generation.key)
         if not self._is_in(generation, path, descriptor):
             os.close(descriptor)
             return None
@@ -263,19 +260,23 @@ class Register:
             return generation.packed == bool(extension(path))
         if generation.descriptor is not None:
             return self._is_in(generation, path, generation.descriptor)
-        descriptor = self._open_its_file(generation, path)
+        descriptor = self.open_same(path, key_of(status))
         try:
             return self._is_in(generation, path, descriptor)
         finally:
             os.close(descriptor)
 
-    def _open_its_file(self, generation: Generation, path: str) -> int:
-        descriptor = open_file(path)
-        if key_of(os.fstat(descriptor)) != generation.key:
-            os.close(descriptor)
+    def open_same(self, path: str, key: Key) -> int:
+        """Return a descriptor of a file; if another one is at its path by now, have names looked at again.
+
+        Raises:
+            OSError: it cannot be opened, or has got another name.
+        """
+        try:
+            return open_file(path, key)
+        except FileNotFoundError:
             self.again = True
-            raise FileNotFoundError(errno.ENOENT, "it has got another name", path)
-        return descriptor
+            raise
 
     def _is_in(self, generation: Generation, path: str, descriptor: int) -> bool:
         if generation.packed != bool(extension(path)):
@@ -349,9 +350,17 @@ def _together(before: Notice, notice: Notice) -> Notice:
     )
 
 
-def open_file(path: str) -> int:
-    """Return a descriptor of a file to read from; what is none, such as a pipe, does not hold that up."""
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+def open_file(path: str, key: Key | None = None) -> int:
+    """Return a descriptor of a file to read from; what is none, such as a pipe, does not hold that up.
+
+    Raises:
+        OSError: it cannot be opened, or is not the one that the key is of.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if key is not None and key_of(os.fstat(descriptor)) != key:
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "it has got another name", path)
+    return descriptor
 
 
 def _is_at(path: str, key: Key) -> bool:
