@@ -187,8 +187,7 @@ class Copies:
 
     def take(self, generation: Generation, copy: Generation) -> None:
         """Take note that a file which has just been found is a copy of a generation that was cut off."""
-        known = copy.descriptor is None or copy.length <= generation.at
-        if copy.descriptor is None or (known and generation.key is not None):
+        if copy.descriptor is None or (generation.key is not None and copy.length <= generation.at):
             self._register.leave_out(copy)
         else:  # also if all of it was read: what has not passed when the process dies is read again in there
             self._adopt(generation, copy.length, os.dup(copy.descriptor), copy.path)

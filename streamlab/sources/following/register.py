@@ -239,11 +239,9 @@ class Register:
         """
         if generation.key is None:
             return None
-        if _is_at(generation.path, generation.key):
-            return generation.path
-        seen = self.seen.get(generation.key)
-        if seen is not None and _is_at(seen, generation.key):
-            return seen
+        for path in (generation.path, self.seen.get(generation.key)):
+            if path is not None and _is_at(path, generation.key):
+                return path
         folders = dict.fromkeys((os.path.dirname(generation.path), generation.folder))
         paths = [path for folder in folders for path in self.folders.look(folder).paths(generation.key[1])]
         return next((path for path in paths if _is_at(path, generation.key)), None)
