@@ -599,23 +599,44 @@ def test_a_pipeline_from_stream_to_stream(broker: Broker) -> None:
     until(lambda: resources() == before)
 
 
+def test_what_a_server_has_forgotten_was_acknowledged_is_passed_over_at_once(broker: Broker) -> None:
+    broker.fill("logs.a", [f"line {number}" for number in range(MANY)])
+    source = broker.source()
+    done = 0
+    while done < MANY:
+        chunk = source.read(1000)
+        assert chunk.places is not None
+        source.passed(chunk.places, len(chunk.lines))
+        done += len(chunk.lines)
+    position = source.position()
+    source.close()
+    broker.do(lambda jetstream: jetstream.delete_consumer("logs", "streamlab"))  # the next one delivers all of them again
+    broker.fill("logs.a", ["one more"])
+    source = broker.source()
+    source.resume(position)
+    start = time.monotonic()
+    assert source.read(1).lines == ["one more"]
+    assert time.monotonic() - start < 60  # a few of them a second would take minutes
+    source.close()
+
+
 def test_a_pipeline_by_address_whose_server_goes_away(broker: Broker) -> None:
     broker.make("out")
     pipeline = Pipeline("logs")
     pipeline.processor(name="upper")(str.upper)
     source, output = f"{broker.url}/logs?timeout=0.5&ack_wait=2", f"{broker.url}/out.a?timeout=0.5"
-    run = pipeline.start(source, output=output, on_outage="wait")
     lines = [f"line {number}" for number in range(MANY)]
-    for part in range(4):
-        broker.fill("logs.a", lines[part * MANY // 4 : (part + 1) * MANY // 4])
-        if part < 3:
-            until(lambda part=part: broker.stored("out") > part * MANY // 4)  # type: ignore[misc]
-            broker.server.restart()
-            until(lambda: _is_ready(broker))
-    until(lambda: broker.stored("out") >= MANY)
-    until(lambda: broker.under_way("logs") == 0)
-    run.stop()
-    run.wait()
+    with pipeline.start(source, output=output, on_outage="wait") as run:
+        for part in range(4):
+            broker.fill("logs.a", lines[part * MANY // 4 : (part + 1) * MANY // 4])
+            if part < 3:
+                until(lambda part=part: broker.stored("out") > part * MANY // 4)  # type: ignore[misc]
+                broker.server.restart()
+                until(lambda: _is_ready(broker))
+        until(lambda: broker.stored("out") >= MANY)
+        until(lambda: broker.under_way("logs") == 0)
+        run.stop()
+        run.wait()
     assert run.state == "stopped" and {"disconnected", "reconnected"} <= set(run.notices["kind"])
     assert sorted(broker.content("out")) == sorted(line.upper() for line in lines)
 

@@ -175,6 +175,8 @@ class PullConsumer:
         what = self._deliveries.take(message)
         if what == "new":
             self._take(message, msg.data)
+        else:  # nobody reads it and asks for another one: a server that forgot what was acknowledged may have many such
+            self.ask()
         self._again = self._again or what == "passed"
 
     def _ended(self, headers: dict[str, str]) -> None:
