@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -369,3 +371,28 @@ def test_runs_from_many_threads_are_all_on_one_server(first: Dashboard) -> None:
 def test_streamlab_run_is_shown_as_others_are(first: Dashboard) -> None:
     with streamlab.run(["warn: hot"]).dashboard(port=first.port):
         assert list(get(first, "/stats").json()["processors"]) == ["start", "warn", "end"]
+
+
+def test_what_is_asked_while_a_dashboard_stops_is_answered_about_its_run_or_not_at_all() -> None:
+    run = streamlab.run(["warn: hot"])
+    codes = set()
+    for _ in range(20):
+        dashboard = Dashboard(run, port=0)
+        began = threading.Barrier(4)
+
+        def hammer(url: str = dashboard.url, began: threading.Barrier = began) -> None:
+            with httpx.Client() as client, contextlib.suppress(httpx.TransportError):
+                client.get(f"{url}/stats")
+                began.wait()
+                while True:
+                    codes.add(client.get(f"{url}/stats").status_code)
+
+        askers = [threading.Thread(target=hammer) for _ in range(3)]
+        for asker in askers:
+            asker.start()
+        began.wait()
+        time.sleep(0.02)
+        dashboard.stop()
+        for asker in askers:
+            asker.join()
+    assert codes == {200}

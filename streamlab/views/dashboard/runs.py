@@ -106,11 +106,10 @@ class Runs:
             self._shown = kept | {self._last: shown}  # a new one: whoever reads the old one is not disturbed
             return shown
 
-    def remove(self, number: int) -> bool:
-        """Show a run no more; tell whether there are others."""
+    def remove(self, number: int) -> None:
+        """Show a run no more, if it is still shown."""
         with self._lock:
             self._shown = {other: shown for other, shown in self._shown.items() if other != number}
-            return bool(self._shown)
 
     def get(self, number: int | None = None) -> Shown | None:
         """Return a run by number, by default the newest; ``None`` when it is not (or no more) here."""

@@ -107,7 +107,12 @@ class Dashboard:
 
         More than once is fine.
         """
-        if not self._server.runs.remove(self._shown.number):
+        with _opening:  # nobody is given a server that is about to end
+            if self._server.runs.all() == [self._shown]:
+                self._server.end()  # with its run: what is being asked about it is answered
+            else:
+                self._server.runs.remove(self._shown.number)
+        if not self._server.running:
             self._server.stop()
 
     def __enter__(self) -> Dashboard:
@@ -176,10 +181,14 @@ class _Server:
             raise DashboardError(f"the dashboard did not start on port {self.port}: {self._error}") from self._error
         _servers.add(self)
 
+    def end(self) -> None:
+        """Take no more questions."""
+        self._server.end()
+
     def stop(self) -> None:
         """Return when the thread has ended and the port is free."""
         with self._lock:
-            self._server.end()
+            self.end()
             self._thread.join(STOP_SECONDS)
             for sock in self._sockets:
                 sock.close()

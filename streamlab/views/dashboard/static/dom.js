@@ -60,11 +60,15 @@ export function shown(value) {
   return text.length > LONG ? `${text.slice(0, LONG)}… (${count(text.length - LONG)} more characters)` : text;
 }
 
-/** Ask the server, with parameters that are neither null nor empty. */
+/** What was asked for is not there. */
+export class Missing extends Error {}
+
+/** Ask the server, with parameters that are neither null nor empty; what it does not have it says in the error. */
 export async function ask(path, parameters = {}) {
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== null && value !== ""));
   const answer = await fetch(query.size ? `${path}?${query}` : path);
-  if (!answer.ok && answer.status !== 404) throw new Error(`${path}: ${answer.status}`);
+  if (answer.status === 404) throw new Missing((await answer.json()).detail);
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.json();
 }
 

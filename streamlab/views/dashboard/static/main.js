@@ -1,7 +1,7 @@
 // The page: a snapshot comes, and each part shows what is its own of it.
 
 import { resizeCharts, showCharts } from "./charts.js";
-import { $, clock, count, el, rate, say, seldom } from "./dom.js";
+import { $, Missing, clock, count, el, rate, say, seldom } from "./dom.js";
 import { showErrors } from "./errors.js";
 import { showGraph } from "./graph.js";
 import { missing, showLedger } from "./ledger.js";
@@ -48,8 +48,9 @@ function show(changed) {
   showErrors(event, focus);
 }
 
-// A question that is not answered: the stream, which asks again and again, tells of it.
+// A question that is not answered, or that another run has no answer to: the stream, which asks again and again, tells of it.
 function lost(error) {
+  if (error instanceof Missing) return;
   if (!(error instanceof TypeError && error.message.includes("fetch"))) console.warn(error);
 }
 

@@ -1,6 +1,6 @@
 // The latest lines, with a search; and one line's story.
 
-import { $, ask, count, el, micros, seldom, shown } from "./dom.js";
+import { $, Missing, ask, count, el, micros, seldom, shown } from "./dom.js";
 
 const LATEST = 100;
 
@@ -49,9 +49,11 @@ export async function open(number) {
   try {
     const story = await ask(`trace/${number}`);
     if (chosen !== number) return;
-    $("story").replaceChildren(...(story.detail ? [el("p", { className: "faint", textContent: story.detail })] : told(story)));
-  } catch {
-    $("story").replaceChildren(el("p", { className: "faint", textContent: "The server does not answer." }));
+    $("story").replaceChildren(...told(story));
+  } catch (error) {
+    if (chosen !== number) return;
+    const why = error instanceof Missing ? error.message : "The server does not answer.";
+    $("story").replaceChildren(el("p", { className: "faint", textContent: why }));
   }
 }
 
