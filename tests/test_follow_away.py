@@ -8,7 +8,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -216,27 +219,111 @@ sys.stdin.read()
 """
 
 
-def test_a_rotated_file_that_cannot_be_opened_for_now_is_waited_for_without_haste(tmp_path: Path) -> None:
-    log = tmp_path / "app.log"
-    log.write_text("one\n")
-    source = follow(log)
-    assert source.read(10).lines == ["one"]
-    rotate(log)
-    log.write_text("two\n")
-    rotate(log)
-    command = [sys.executable, "-c", LEASE, f"{log}.1"]  # as a file server takes one: to open the file says EAGAIN
+@contextmanager
+def leased(path: Path) -> Iterator[Callable[[], object]]:
+    """Lease a file, as a file server does, until what is given is called: to open it says EAGAIN."""
+    command = [sys.executable, "-c", LEASE, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None and holder.stdin is not None
         if holder.stdout.readline() != "held\n":
             pytest.skip("files cannot be leased here")
-        log.write_text("three\n")
-        with following(source) as reading:
-            start = time.process_time()
-            assert nothing_comes(reading, 2.0)
-            assert time.process_time() - start < 1.0
-            holder.stdin.close()
-            reading.wait_for(2)
+        yield holder.stdin.close
+
+
+def test_a_rotated_file_that_cannot_be_opened_for_a_moment_is_waited_for_without_haste(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    position = read_and_stop(log, count=1)
+    rotate(log)
+    log.write_text("two\n")
+    rotate(log)
+    log.write_text("three\n")
+    with leased(tmp_path / "app.log.1") as let_go, following(follow(log, position=position, grace=60.0)) as reading:
+        start = time.process_time()
+        assert nothing_comes(reading, 2.0)
+        assert time.process_time() - start < 1.0
+        let_go()
+        reading.wait_for(2)
     assert reading.lines == ["two", "three"]
+    assert kinds(reading.source) == ["unreadable"]
+
+
+def test_a_rotated_file_that_cannot_be_opened_for_long_holds_nothing_up_and_comes_later(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    position = read_and_stop(log, count=1)
+    rotate(log)
+    log.write_text("two\n")
+    rotate(log)
+    with leased(tmp_path / "app.log.1"):
+        log.write_text("three\n")
+        position = read_and_stop_at(log, position, ["three"])
+        append(log, "four\n")
+        position = read_and_stop_at(log, position, ["four"])
+    with following(follow(log, position=position)) as reading:
+        reading.wait_for(1)
+        assert nothing_comes(reading)
+        append(log, "five\n")
+        reading.wait_for(2)
+    assert reading.lines == ["two", "five"]
+
+
+def read_and_stop_at(log: Path, position: Any, lines: list[str]) -> Any:
+    with following(follow(log, position=position)) as reading:
+        reading.wait_for(len(lines))
+        assert nothing_comes(reading)
+    assert reading.lines == lines
+    return reading.source.position()
+
+
+@pytest.mark.parametrize("text", ["", "# header\n", "# header\nand\n"])
+def test_what_the_next_file_begins_like_is_read_when_it_is_known_not_to_become_a_copy(tmp_path: Path, text: str) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    position = read_and_stop(log, count=1)
+    rotate(log)
+    log.write_text(text)
+    rotate(log)
+    log.write_text("# header\nand\nmore\n")
+    expected = sorted([*text.splitlines(), "# header", "and", "more", *(["late"] if not text else [])])
+    with following(follow(log, position=position)) as reading:
+        if not text:
+            reading.wait_for(3)
+            append(tmp_path / "app.log.1", "late\n")
+        reading.wait_for(len(expected))
+        assert nothing_comes(reading, 1.0)
+        position = reading.source.position()
+    assert sorted(reading.lines) == expected
+    with following(follow(log, position=position)) as reading:
+        assert nothing_comes(reading, 1.0)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_long_copy_of_what_the_next_file_begins_like_is_not_read_and_said_to_be_one(tmp_path: Path, stopped: bool) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    with following(follow(log)) as reading:
+        reading.wait_for(1)
+        position = reading.source.position()
+        if not stopped:
+            rotate(log)
+            assert nothing_comes(reading)
+            log.write_text("".join(f"{number}\n" for number in range(1000)))
+            shutil.copy(log, tmp_path / "app.log.bak")
+            append(log, "end\n")
+            reading.wait_for(1002)
+            assert nothing_comes(reading, 2.0)
+            assert reading.lines[1:] == [*map(str, range(1000)), "end"]
+    if stopped:
+        rotate(log)
+        log.write_text("".join(f"{number}\n" for number in range(1000)))
+        shutil.copy(log, tmp_path / "app.log.bak")
+        append(log, "end\n")
+        with following(follow(log, position=position)) as reading:
+            reading.wait_for(1001)
+            assert nothing_comes(reading, 2.0)
+        assert reading.lines == [*map(str, range(1000)), "end"]
+        assert kinds(reading.source) == ["copy"]
 
 
 def test_a_file_that_the_system_has_lost_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

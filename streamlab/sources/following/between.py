@@ -13,6 +13,7 @@ from streamlab.identity import Key, key_of
 from streamlab.sources.compressed import extension
 from streamlab.sources.following.copies import TRIES, Copies, is_beginning
 from streamlab.sources.following.generations import Generation
+from streamlab.sources.following.late import Late
 from streamlab.sources.following.lineages import Lineage
 from streamlab.sources.following.register import Register
 from streamlab.sources.following.rotation import age, begins_with, rotated_names
@@ -26,19 +27,21 @@ class Between:
         copies: knows copies.
 
     Attributes:
-        refused: whether a file could not be opened in this look: then looking again at once is of no use.
+        late: those that are taken up later.
     """
 
     def __init__(self, register: Register, copies: Copies) -> None:
-        self.refused = False
+        self.late = Late(register, copies.grace)
         self._register = register
         self._copies = copies
+        self._tried: set[Key] = set()  # those that could not be opened in this look
         self._found: Mapping[str, os.stat_result] = {}
         self._now = 0.0
 
     def begin(self, found: Mapping[str, os.stat_result], now: float) -> None:
         """Begin a look: take note which files are followed by their own names, and when it is."""
-        self._found, self._now, self.refused = found, now, False
+        self._found, self._now = found, now
+        self._tried.clear()
 
     def add(self, lineage: Lineage, descriptor: int | None = None) -> bool:
         """Take up the files that were at a name for a while, since it was last looked at; tell whether there are any.
@@ -52,7 +55,7 @@ class Between:
             strangers = self._strangers(lineage, descriptor)
             for path, key in strangers.items():
                 with self._register.reading(path):
-                    found.append(self._create(lineage, path, key))
+                    found.append(self._open(lineage, path, key))
             if not strangers:
                 break
         if lineage.last is not None and any(not generation.packed for generation in found):
@@ -80,8 +83,8 @@ class Between:
         for path, status in self._unknown(lineage):
             old = not since or status.st_mtime_ns < since
             if old and path not in self._found and key_of(status) not in here:
-                with self._register.reading(path):
-                    self._register.leave_out(self._create(lineage, path, key_of(status)))
+                with suppress(OSError):  # it is not read anyhow
+                    self._register.leave_out(self._create(lineage.name, path, key_of(status)))
 
     def is_vetted(self, lineage: Lineage, generation: Generation) -> bool:
         """Tell whether what is in a file is the first that was in it since it was seen at its name.
@@ -91,7 +94,7 @@ class Between:
         if generation.vetted or generation.packed or generation.at:
             return True
         begun = generation.begins()  # known before looking for copies: a later truncation will be noticed by it
-        if (lineage.given or lineage.last is not None) and self._strangers(lineage, generation.descriptor):
+        if (lineage.given or lineage.last is not None) and self._strangers(lineage, generation.descriptor, tried=True):
             return False
         generation.vetted = begun
         return True
@@ -111,9 +114,15 @@ class Between:
         for path, status in list(self._unknown(lineage)):
             if extension(path) and path not in self._found:
                 with self._register.reading(path):
-                    archive = self._create(lineage, path, key_of(status))
+                    archive = self._create(lineage.name, path, key_of(status))
                     archive.foreign = True
                     lineage.queue.appendleft(archive)
+
+    def take_late(self) -> Iterator[Generation]:
+        """Yield new generations for files that could not be taken up when they were found: they are older than the last."""
+        for file in self.late.due(self._now):
+            with self._register.reading(file.path):
+                yield self._create(file.name, file.path, file.key)
 
     def _take_unsure(self, lineage: Lineage) -> list[Generation]:
         """Take those off the queue of which nothing was read before they were rotated away.
@@ -158,46 +167,63 @@ class Between:
             )
             self._register.say("vanished", last.name, message)
 
-    def _create(self, lineage: Lineage, path: str, key: Key) -> Generation:
-        """Return a new generation for a file that was rotated away."""
-        if self._register.of(key) is not None:
-            raise FileNotFoundError(errno.ENOENT, "it has been found by another name", path)
+    def _open(self, lineage: Lineage, path: str, key: Key) -> Generation:
+        """Return a new generation for a file that was rotated away; if it cannot be opened, that is tried again."""
         try:
-            descriptor = self._register.open_same(path, key)
+            return self._create(lineage.name, path, key)
         except FileNotFoundError:
             raise
         except OSError:
-            self.refused = True
+            self._tried.add(key)
+            self.late.add(lineage, path, key, self._now)
             raise
-        generation = self._register.create(lineage.name, path, descriptor, self._now)
+
+    def _create(self, name: str, path: str, key: Key) -> Generation:
+        """Return a new generation for a file that was rotated away from a name."""
+        if self._register.of(key) is not None:
+            raise FileNotFoundError(errno.ENOENT, "it has been found by another name", path)
+        generation = self._register.create(name, path, self._register.open_same(path, key), self._now)
+        self.late.remove(key)
         generation.modified = generation.stamp[1]
         generation.left = self._now
         generation.checked = not generation.packed
         generation.vetted = not generation.packed and generation.begins()
         return generation
 
-    def _strangers(self, lineage: Lineage, descriptor: int | None = None) -> dict[str, Key]:
+    def _strangers(self, lineage: Lineage, descriptor: int | None = None, *, tried: bool = False) -> dict[str, Key]:
         """Return the files with rotated names, younger than what is known, that are not known themselves.
 
-        A copy of what is at the name now, and perhaps about to be cut off, is none of them.
+        A copy of what is at the name now, and perhaps about to be cut off, is none of them: what it is will be seen later.
+
+        Args:
+            lineage: of the name.
+            descriptor: of the file that is at the name now.
+            tried: whether those count, for a while, that could not be opened.
         """
         found = dict(self._strangers_now(lineage))
         for _ in range(TRIES):
             before, found = found, dict(self._strangers_now(lineage))
             if found == before:
                 break
-        if descriptor is None:
-            return found
-        return {path: key for path, key in found.items() if not is_beginning(path, key, descriptor)}
+        if not tried:
+            found = {path: key for path, key in found.items() if key not in self._tried}
+        if descriptor is not None:
+            for path, key in list(found.items()):
+                if is_beginning(path, key, descriptor):
+                    self.late.add(lineage, path, key, self._now, like=key_of(os.fstat(descriptor)))
+                    del found[path]
+        return found
 
     def _strangers_now(self, lineage: Lineage) -> Iterator[tuple[str, Key]]:
         since = 0 if lineage.last is None else lineage.last.modified
         if since > time.time_ns():  # the clock has been set back: times tell nothing
             since = 0
         for path, status in self._unknown(lineage):
+            key = key_of(status)
             others = path in self._found and not begins_with(os.path.basename(path), lineage.base)
-            if status.st_mtime_ns >= since and not others:
-                yield path, key_of(status)
+            wanted = self.late.holds_up(key, self._now) if self.late.is_shut(key) else status.st_mtime_ns >= since
+            if wanted and not others:
+                yield path, key
 
     def _unknown(self, lineage: Lineage) -> Iterator[tuple[str, os.stat_result]]:
         """Yield the names that are rotated and not known, with what they lead to."""
@@ -207,10 +233,7 @@ class Between:
                 status = os.stat(path)
                 others = stat.S_ISREG(status.st_mode) and not self._register.own.has(path, status)
                 if others and not self._is_known(path, status):
-                    if os.access(path, os.R_OK):
-                        yield path, status
-                    else:
-                        self._register.complain(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+                    yield path, status
 
     def _is_known(self, path: str, status: os.stat_result) -> bool:
         known = self._register.of(key_of(status))

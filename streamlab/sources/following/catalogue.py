@@ -76,6 +76,10 @@ class Catalogue:
             if any(generation.key is None and not generation.sealed for generation in lineage.queue):
                 self._between.suspect_archives(lineage)
             self._between.vet_archives(lineage)
+        for generation in self._between.take_late():
+            lineage = self._put_first(generation)
+            lineage.last = lineage.last or generation
+            self._register.put_last(lineage.last)
         self._scanned, self._fresh = True, False
         self._since = self._since or began
 
@@ -98,11 +102,15 @@ class Catalogue:
     def requeue(self) -> None:
         """Take up those that were over, and have more to read."""
         while self._register.revived:
-            generation = self._register.revived.popleft()
-            lineage = self.lineages.get(generation.name) or self._begin_lineage(generation.name)
-            if generation not in lineage.queue:
-                lineage.queue.appendleft(generation)
-            self.stirred.add(lineage)
+            self._put_first(self._register.revived.popleft())
+
+    def _put_first(self, generation: Generation) -> Lineage:
+        """Have a generation read before those of its name that are younger; return the lineage."""
+        lineage = self.lineages.get(generation.name) or self._begin_lineage(generation.name)
+        if generation not in lineage.queue:
+            lineage.queue.appendleft(generation)
+        self.stirred.add(lineage)
+        return lineage
 
     def folders(self) -> set[str]:
         """Return the folders in which names may come and go."""
@@ -117,11 +125,12 @@ class Catalogue:
         for folder in {os.path.dirname(name) for name in self.lineages}:
             with suppress(OSError):
                 found[folder] = list(key_of(os.stat(folder)))
-        return {"folders": found, "since": self._since}
+        return {"folders": found, "since": self._since, "late": self._between.late.saved()}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Take in what was `saved`: a folder that has been moved since, or is reached through another one, is known."""
         self._before, self._since = saved.get("folders", {}), saved.get("since", 0)
+        self._between.late.restore(saved.get("late", ()))
 
     def _move(self) -> None:
         """Give what an earlier process knew the names that are followed now."""
@@ -312,7 +321,7 @@ class Catalogue:
         generation.modified = generation.stamp[1]
         if not self._between.is_vetted(lineage, generation):
             self._register.drop(generation)
-            self._register.again = self._register.again or not self._between.refused
+            self._register.again = self._register.again or not self._between.late.is_awaited(lineage, self._now)
             return
         lineage.queue.append(generation)
         lineage.current = lineage.last = generation

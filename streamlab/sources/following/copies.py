@@ -24,11 +24,14 @@ class Copies:
     Args:
         register: the generations.
         grace: seconds after which a file that has not changed is what it seems to be.
+
+    Attributes:
+        grace: the same.
     """
 
     def __init__(self, register: Register, grace: float) -> None:
+        self.grace = grace
         self._register = register
-        self._grace = grace
         self._begun = 0.0  # when a loss was first looked into
         self._inspections: dict[Generation, Inspection] = {}
 
@@ -77,7 +80,7 @@ class Copies:
     def is_lost(self, generation: Generation) -> bool:
         """Tell whether what was not read of a generation without a file is nowhere to be found; say so."""
         self._begun = self._begun or time.monotonic()
-        until = max(generation.left or 0.0, self._begun) + self._grace  # archives that come later are of something else
+        until = max(generation.left or 0.0, self._begun) + self.grace  # archives that come later are of something else
         archives = self._register.beside.live(generation, packed=True)
         if any(not other.checked and other.came <= until for other in archives):
             return False
@@ -112,7 +115,7 @@ class Copies:
             elif other.descriptor is not None and _begins(descriptor, generation.length, other.descriptor):
                 other.mark(Mark.at(descriptor, generation.length))
                 held = True
-        if held and now - generation.grew < self._grace:
+        if held and now - generation.grew < self.grace:
             return True
         generation.checked = True
         return False
@@ -244,7 +247,7 @@ class Copies:
         """Tell whether a packed file has not changed for a while."""
         if generation.note(status):
             generation.grew = now
-        return now - generation.grew >= self._grace or time.time() - status.st_ctime >= self._grace
+        return now - generation.grew >= self.grace or time.time() - status.st_ctime >= self.grace
 
     def _inspection(self, generation: Generation) -> Inspection:
         assert generation.descriptor is not None
