@@ -15,6 +15,7 @@ NOTICE_KINDS = (
     "listening",  # a source that was given by an address can be sent lines from now on
     "truncated",  # a file was cut off while it was followed, or since it was last read
     "vanished",  # a file was removed before all of it was read
+    "copy",  # a file is taken for a copy of what is read elsewhere, and is not read
     "replaced",  # a file holds something else than what was read of it before
     "continued",  # a last line without its end has got more, and comes once more, whole; a replay goes on
     "dropped",  # a bounded buffer was full, and lines were not taken

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -351,3 +353,106 @@ def test_a_file_that_the_system_has_lost_ends_nothing(tmp_path: Path, monkeypatc
 
 def file_of(descriptor: str) -> str:
     return os.path.realpath(f"/proc/self/fd/{descriptor}")
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what is gone forgotten soon."""
+    monkeypatch.setattr("streamlab.sources.following.register.REMEMBERED", 0.5)
+    monkeypatch.setattr("streamlab.sources.following.catalogue.REMEMBERED", 0.5)
+    monkeypatch.setattr("streamlab.sources.follow.FORGET", 0.1)
+
+
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize("where", ["app.log", "*.log"])
+def test_an_archive_with_a_time_of_its_own_is_not_read_when_its_original_has_been_forgotten(
+    tmp_path: Path, where: str
+) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    with following(follow(tmp_path / where)) as reading:
+        reading.wait_for(1)
+        rotate(log)
+        assert nothing_comes(reading, 1.0)
+        (tmp_path / "app.log.1.gz").write_bytes(gzip.compress(b"one\n"))
+        (tmp_path / "app.log.1").unlink()
+        assert nothing_comes(reading, 3.0)
+        log.write_text("two\n")
+        reading.wait_for(2)
+        assert nothing_comes(reading, 1.0)
+        rotate(log)
+        log.write_text("three\n")
+        reading.wait_for(3)
+        assert nothing_comes(reading, 1.0)
+    assert reading.lines == ["one", "two", "three"]
+
+
+@pytest.fixture(params=["moved", "unmounted"])
+def away_and_back(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[Path, Callable[[], object], Callable[[], object]]]:
+    """Return a folder, and what takes it away and brings it back; when it is unmounted, what it was mounted on is there."""
+    folder, away = tmp_path / "logs", tmp_path / "away"
+    if request.param == "moved":
+        folder.mkdir()
+        yield folder, lambda: folder.rename(away), lambda: away.rename(folder)
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:  # another file system
+        disk = Path(other, "disk")
+        disk.mkdir()
+        folder.symlink_to(disk)
+
+        def unmount() -> None:
+            disk.rename(Path(other, "away"))
+            folder.rename(away)
+            folder.mkdir()
+
+        def mount() -> None:
+            Path(other, "away").rename(disk)
+            folder.rmdir()
+            away.rename(folder)
+
+        yield folder, unmount, mount
+
+
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_folder_that_is_away_for_long_is_not_read_again(
+    away_and_back: tuple[Path, Callable[[], object], Callable[[], object]], stopped: bool
+) -> None:
+    folder, leave, come_back = away_and_back
+    for number in range(8):
+        (folder / f"{number}.log").write_text(f"{number}\n")
+    with following(follow(folder, open_files=4)) as reading:
+        reading.wait_for(8)
+        assert nothing_comes(reading)
+        leave()
+        assert nothing_comes(reading, 4.0)
+        if not stopped:
+            come_back()
+            assert nothing_comes(reading, 1.5)
+            append(folder / "5.log", "more\n")
+            reading.wait_for(9)
+        position = reading.source.position()
+    if stopped:
+        with following(follow(folder, position=position, open_files=4)) as reading:
+            assert nothing_comes(reading, 4.0)
+            come_back()
+            assert nothing_comes(reading, 1.5)
+            append(folder / "5.log", "more\n")
+            reading.wait_for(1)
+    assert sorted(reading.lines) == [*([] if stopped else map(str, range(8))), "more"]
+
+
+def test_a_late_write_to_a_rotated_file_does_not_change_the_order_that_numbers_give(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("0\n")
+    position = read_and_stop(log, count=1)
+    for number in range(1, 6):
+        rotate(log)
+        log.write_text(f"{number}\n")
+        time.sleep(0.02)
+    append(tmp_path / "app.log.3", "2, late\n")
+    with following(follow(log, position=position)) as reading:
+        reading.wait_for(6)
+    assert reading.lines == ["1", "2", "2, late", "3", "4", "5"]

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import pairwise
 
 from streamlab.identity import Key, key_of
 from streamlab.sources.compressed import extension
@@ -151,11 +152,15 @@ class Between:
                 generation.path = next(iter(listing.paths(generation.key[1])), generation.path)
             ages[generation] = age(os.path.basename(generation.path), lineage.base)
         generations.sort(key=lambda generation: ages[generation])
-        # What compresses a file may give it the time of what is in it, or not: then only the names tell. They do if they are
-        # numbers, and those of plain files, and of packed ones, say what their times say: there are writers that count up.
-        kinds = [[each.modified for each in generations if each.packed == packed] for packed in (True, False)]
-        if any(infix for _, infix in ages.values()) or any(times != sorted(times) for times in kinds):
+        if any(infix for _, infix in ages.values()):
             generations.sort(key=lambda generation: (generation.modified, ages[generation]))
+            return
+        # Numbers tell more than times: what compresses a file may give it the time of what is in it, or not, and somebody
+        # may have written late. But there are writers that count up: then most of the times are the other way round.
+        kinds = [[each.modified for each in generations if each.packed == packed] for packed in (True, False)]
+        steps = [(later > earlier) - (later < earlier) for times in kinds for earlier, later in pairwise(times)]
+        if sum(steps) < 0:
+            generations.reverse()
 
     def _say_gap(self, last: Generation) -> None:
         """Say that files may have come and gone unseen, if that is so."""

@@ -72,16 +72,23 @@ class Catalogue:
         for lineage in [lineage for lineage in self.lineages.values() if lineage.name not in self._found]:
             with self._register.reading(lineage.name):
                 self._miss(lineage)
-        for lineage in self.lineages.values():
-            if any(generation.key is None and not generation.sealed for generation in lineage.queue):
-                self._between.suspect_archives(lineage)
-            self._between.vet_archives(lineage)
+        self._look_into_archives()
         for generation in self._between.take_late():
             lineage = self._put_first(generation)
             lineage.last = lineage.last or generation
             self._register.put_last(lineage.last)
         self._scanned, self._fresh = True, False
         self._since = self._since or began
+
+    def _look_into_archives(self) -> None:
+        """Have archives looked at that may be what has lost its file, and take note of those that are complete."""
+        bereft = [self.lineages.get(name) or self._begin_lineage(name) for name in self._register.bereft]
+        self._register.bereft.clear()
+        for lineage in self.lineages.values():
+            if lineage in bereft or any(each.key is None and not each.sealed for each in lineage.queue):
+                self._between.suspect_archives(lineage)
+                self.stirred.add(lineage)
+            self._between.vet_archives(lineage)
 
     def _is_unchanged(self, path: str, status: os.stat_result) -> bool:
         """Tell, in short, whether a file is as it was when it was looked at."""

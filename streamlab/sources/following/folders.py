@@ -52,6 +52,20 @@ class Listing:
         return found
 
 
+def is_away(folder: str, device: int | None) -> bool:
+    """Tell whether a folder is not there, may not be looked into, or is on another device: its files may come back with it.
+
+    Args:
+        folder: its path.
+        device: where its files were, if that is known.
+    """
+    try:
+        there = os.stat(os.path.join(folder, os.curdir)).st_dev
+    except OSError:
+        return True
+    return device is not None and device != there
+
+
 class Folders:
     """Lists folders."""
 

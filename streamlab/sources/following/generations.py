@@ -295,8 +295,12 @@ class Generation:
 
     # Beyond this process
 
-    def saved(self) -> dict[str, Any] | list[Any]:
-        """Return what another process needs to go on with it, as plain data: little of an archive that is done with."""
+    def saved(self, missed: Key | None = None) -> dict[str, Any] | list[Any]:
+        """Return what another process needs to go on with it, as plain data: little of an archive that is done with.
+
+        Args:
+            missed: its file that is not there, and may come back.
+        """
         if self.packed and self.key is not None and self.is_through:
             return [self.name, None if self.path == self.name else self.path, *self.key, *self.stamp, self.foreign]
         head = self.first()
@@ -305,6 +309,7 @@ class Generation:
             "path": self.path,
             "folder": self.folder,
             "key": None if self.key is None else list(self.key),
+            "missed": None if missed is None else list(missed),
             "head": None if head is None else list(head),
             "passed": list(self.passed),
             "size": self.size,

@@ -10,6 +10,7 @@ from typing import Any
 
 from streamlab.identity import HEAD, Key, key_of
 from streamlab.sources.following.copies import is_beginning
+from streamlab.sources.following.folders import is_away
 from streamlab.sources.following.generations import stamp_of
 from streamlab.sources.following.lineages import Lineage
 from streamlab.sources.following.register import Register, open_file
@@ -79,6 +80,8 @@ class Late:
             path, status = self._look(late)
             if self._register.of(key) is not None:
                 del self._files[key]
+            elif status is None and is_away(late.folder, key[0]):
+                continue
             elif status is None:
                 del self._files[key]
                 if late.like is None:

@@ -15,13 +15,13 @@ from streamlab.identity import HEAD, Key, key_of
 from streamlab.notices import Notice
 from streamlab.sources.compressed import extension
 from streamlab.sources.following.beside import Beside
-from streamlab.sources.following.folders import Folders
+from streamlab.sources.following.folders import Folders, is_away
 from streamlab.sources.following.generations import Generation, stamp_of
 from streamlab.sources.lines import LineSplitter
 from streamlab.sources.own import Own
 
-#: Seconds after which a generation is forgotten whose file is gone.
-REMEMBERED = 60.0
+#: Seconds after which a generation is forgotten whose file is gone: alone, or with its folder.
+REMEMBERED, REMEMBERED_AWAY = 60.0, 86_400.0
 #: How many notices wait to be taken, until further ones are counted together, by kind.
 NOTICES = 1000
 #: How many of the files that were not used for longest are looked at for one that can be closed.
@@ -39,6 +39,7 @@ class Register:
     Attributes:
         opened: the generations whose file is open, least recently used first.
         revived: those that were over, and have more to read.
+        bereft: names of which a file that was read is gone: an archive may be what it was.
         beside: those that are not archives which are over, by folder.
         folders: the names in folders.
         own: what the run itself writes.
@@ -49,6 +50,7 @@ class Register:
     def __init__(self, new_splitter: Callable[[], LineSplitter], notices: deque[Notice], open_files: int) -> None:
         self.opened: dict[Generation, None] = {}
         self.revived: deque[Generation] = deque()
+        self.bereft: set[str] = set()
         self.beside = Beside()
         self.folders = Folders()
         self.own = Own()
@@ -310,17 +312,25 @@ class Register:
         Those whose file is there are kept, however many: they must not be read again.
         """
         busy = any(generation.packed and not generation.checked for generation in self._all)
+        missed = {generation: key for key, generation in self._missed.items() if generation in self._all}
         for generation in [each for each in self._all if each.is_through]:
             generation.compact()
             if self.find(generation) is not None:
                 self._gone.pop(generation, None)
-            elif now - self._gone.setdefault(generation, now) > REMEMBERED and not busy:
+                continue
+            if generation not in self._gone:
+                self._gone[generation] = now
+                self.bereft.add(generation.name)
+            key = generation.key or missed.get(generation)
+            away = is_away(os.path.dirname(generation.path), key and key[0])
+            if now - self._gone[generation] > (REMEMBERED_AWAY if away else REMEMBERED) and not busy:
                 self.drop(generation)
-        self._missed = {key: generation for key, generation in self._missed.items() if generation in self._all}
+        self._missed = {key: generation for generation, key in missed.items() if generation in self._all}
 
     def saved(self) -> list[Any]:
         """Return the generations as plain data; not the archives that another process needs when their original is gone."""
-        return [generation.saved() for generation in self._all if not self._is_needed(generation)]
+        missed = {generation: key for key, generation in self._missed.items()}
+        return [generation.saved(missed.get(generation)) for generation in self._all if not self._is_needed(generation)]
 
     def _is_needed(self, archive: Generation) -> bool:
         """Tell whether an archive holds what has not passed yet of a generation that is read in another file."""
@@ -334,6 +344,9 @@ class Register:
             generation = Generation.restored_from(entry, self._new_splitter())
             self._all[generation] = None
             self._enter(generation)
+            if generation.key is None and isinstance(entry, dict) and entry.get("missed"):
+                device, inode = entry["missed"]
+                self._missed[device, inode] = generation
             self.beside.place(generation)
 
 
