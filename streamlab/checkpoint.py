@@ -78,6 +78,9 @@ class Checkpoint:
         self._database: sqlite3.Connection | None = None
         self._written: dict[str, Packed] = {}
 
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.folder!r}, interval={self.interval})"
+
     @staticmethod
     def writes(name: str) -> bool:
         """Tell of a name in the folder whether it is of a file of the checkpoint."""

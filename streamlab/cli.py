@@ -20,6 +20,7 @@ from streamlab import __version__, addresses
 from streamlab.checkpoint import Checkpoint
 from streamlab.config import load_pipeline
 from streamlab.dead_letters import MAX_BYTES, WHEN_FULL, DeadLetterQueue, WhenFull
+from streamlab.dead_letters.files import queue_in
 from streamlab.demo import LINES, demo
 from streamlab.dlq import dlq
 from streamlab.errors import StreamlabError
@@ -141,7 +142,7 @@ def commands() -> None:
 
     SOURCE is a file, a glob or a folder, compressed or not; - is standard input; an address (redis://, nats://, syslog+tcp://,
     syslog+udp://, http://) is taken from or listened to. Without one, standard input is read if it is a pipe or a file, else
-    the demo's lines are.
+    the demo's lines are; /dev/null with a --pipeline is no lines.
     """
 
 
@@ -253,8 +254,10 @@ def run(
 
     SOURCE is a file, a glob or a folder, compressed or not; - is standard input; an address (redis://, nats://, syslog+tcp://,
     syslog+udp://, http://) is taken from or listened to. Without one, standard input is read if it is a pipe or a file, else
-    the demo's lines are.
+    the demo's lines are; /dev/null with a --pipeline is no lines.
     """
+    if not output:
+        raise click.UsageError("--output '' names no file: give one, or leave it out for standard output")
     if output == "-" and sys.stdout is None:
         raise click.UsageError("standard output is closed: give --output FILE")
     if export_traces is not None:
@@ -265,7 +268,7 @@ def run(
         _check_nothing_for_the_dashboard()
     if checkpoint_interval is not None and checkpoint is None:
         raise click.UsageError("--checkpoint-interval needs --checkpoint DIR")
-    lines = _source(source)
+    lines = _source(source, given=pipeline is not None)
     job = Job(
         source=lines,
         pipeline=demo if pipeline is None else load_pipeline(pipeline),
@@ -347,7 +350,7 @@ def _queue(
         return folder
     if folder is None and checkpoint is None:
         raise click.UsageError("there are no dead letters to bound: give --dead-letters DIR, or --checkpoint DIR")
-    where = os.path.join(checkpoint or "", "dead_letters") if folder is None else folder
+    where = queue_in(checkpoint or "") if folder is None else folder
     return DeadLetterQueue(where, max_bytes=max_bytes or MAX_BYTES, when_full=when_full or "block")
 
 
@@ -355,29 +358,35 @@ def _several(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _source(given: Sequence[str]) -> Any:
-    """Return what to read."""
-    if not given:
-        return "-" if _has_input() else LINES
-    if len(given) > 1 and "-" in given:
+def _source(names: Sequence[str], *, given: bool) -> Any:
+    """Return what to read.
+
+    Args:
+        names: of the sources.
+        given: whether a pipeline is: then nothing (``< /dev/null``, as under cron) is not made up for with other lines.
+    """
+    if not names:
+        return "-" if _has_input(nothing=given) else LINES
+    if len(names) > 1 and "-" in names:
         raise click.UsageError("- (standard input) cannot be read together with files")
-    if len(given) > 1 and any("://" in name for name in given):
+    if len(names) > 1 and any("://" in name for name in names):
         raise click.UsageError("an address cannot be read together with other sources")
-    for name in given:
+    for name in names:
         if name in TRACE_WORDS and not os.path.exists(name):
             raise click.UsageError(f"there is no file {name!r}; the mode of traces is written --trace={name}")
-    return given[0] if len(given) == 1 else [Path(name) for name in given]
+    return names[0] if len(names) == 1 else [Path(name) for name in names]
 
 
-def _has_input() -> bool:
-    """Tell whether standard input is a pipe or a file: neither a terminal, nor closed, nor /dev/null."""
+def _has_input(*, nothing: bool) -> bool:
+    """Tell whether standard input is a pipe or a file: neither a terminal, nor closed, nor, unless it counts, /dev/null."""
     if sys.stdin is None:
         return False
     try:
-        mode = os.fstat(0).st_mode
+        status = os.fstat(0)
+        null = os.stat(os.devnull)
     except OSError:
         return False
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+    return stat.S_ISFIFO(status.st_mode) or stat.S_ISREG(status.st_mode) or (nothing and status.st_rdev == null.st_rdev)
 
 
 def _check_export(path: str) -> None:

@@ -15,6 +15,7 @@ from streamlab import resumption
 from streamlab.appending import Appending
 from streamlab.checkpoint import Checkpoint
 from streamlab.dead_letters import DeadLetterQueue
+from streamlab.dead_letters.files import queue_in
 from streamlab.engine import Engine
 from streamlab.errors import RunError
 from streamlab.failures import KEPT_LETTERS, Failures
@@ -243,7 +244,7 @@ def _letters(options: Options, checkpoint: Checkpoint | None) -> DeadLetterQueue
         return given
     if given is not None:
         return DeadLetterQueue(given)
-    return None if checkpoint is None else DeadLetterQueue(os.path.join(checkpoint.folder, "dead_letters"))
+    return None if checkpoint is None else DeadLetterQueue(queue_in(checkpoint.folder))
 
 
 def _own(checkpoint: Checkpoint | None, sink: Sink, letters: DeadLetterQueue | None) -> Own:

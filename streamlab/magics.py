@@ -67,6 +67,8 @@ class StreamlabMagics(Magics):
     @argument("source", nargs="+", help="files, globs or folders, compressed or not")
     @argument("--pipeline", help="a variable, MODULE:NAME, FILE.py[:NAME] or FILE.yaml; by default the demo")
     @argument("--output", metavar="FILE", help="write the output to a new file; without it the last 10,000 outputs are kept")
+    @argument("--follow", action="store_true", help="go on reading files as they grow, are rotated, vanish and appear")
+    @argument("--checkpoint", metavar="DIR", help="save every second how far the run is, and go on from there if it ended")
     @_trace
     @_name
     @line_magic("streamlab")
@@ -80,7 +82,14 @@ class StreamlabMagics(Magics):
         pipeline = self._pipeline(asked.pipeline)
         source: Any = asked.source[0] if len(asked.source) == 1 else [Path(name) for name in asked.source]
         try:
-            return self._named(asked, pipeline.start(source, trace=TRACE_WORDS.get(asked.trace, False), output=asked.output))
+            run = pipeline.start(
+                source,
+                trace=TRACE_WORDS.get(asked.trace, False),
+                output=asked.output,
+                follow=asked.follow,
+                checkpoint=asked.checkpoint,
+            )
+            return self._named(asked, run)
         except StreamlabError as error:
             raise UsageError(str(error)) from None
 
@@ -147,7 +156,8 @@ def _complete(shell: InteractiveShell, event: Any) -> list[str]:
         return []
     of_cell = before[0] == "%%streamlab"
     if word.startswith("-"):
-        return ["--trace", "--as"] if of_cell else ["--trace", "--as", "--pipeline", "--output"]
+        of_files = ["--pipeline", "--output", "--follow", "--checkpoint"]
+        return ["--trace", "--as", *([] if of_cell else of_files)]
     if of_cell or before[-1] == "--pipeline":
         return _pipelines(shell.user_ns)
     if has_open_quotes(event.text_until_cursor) or "\\" in event.text_until_cursor:

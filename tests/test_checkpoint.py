@@ -303,11 +303,14 @@ def test_what_does_not_fit_is_refused_and_nothing_is_touched(tmp_path: Path, cha
     assert run.ledger["received"] == 3
 
 
-def test_a_list_with_fewer_items_than_were_done_is_another_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("items", "what"), [(["2"], "1 items"), (["1", "5", "6"], "other items"), ([], "0 items")])
+def test_a_list_with_fewer_items_than_were_done_or_others_is_another_one(
+    tmp_path: Path, items: list[str], what: str
+) -> None:
     options = {"output": tmp_path / "out", "checkpoint": tmp_path / "state"}
     sums().run(["1", "2"], **options)
-    with pytest.raises(SourceError, match="list has 1 items, and the run that is gone on with has done 2"):
-        sums().run(["5"], **options)
+    with pytest.raises(SourceError, match=f"list has {what}, and the run that is gone on with has done 2"):
+        sums().run(items, **options)
     assert (tmp_path / "out").read_text() == "1 1\n2 3\ntotal 3\n"
 
 

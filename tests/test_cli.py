@@ -140,6 +140,13 @@ def test_the_demo_when_standard_input_is_closed() -> None:
     assert (done.stdout.decode(), done.stderr, done.returncode) == (DEMO, b"", 0)
 
 
+def test_nothing_on_standard_input_is_no_lines_for_a_pipeline_of_ones_own(log: Path) -> None:
+    (log.parent / "mine.py").write_text(FAILING)
+    done = streamlab_("--no-dashboard", "--pipeline", "mine.py:strict", cwd=log.parent)
+    assert (done.stdout, done.returncode) == ("", 0)
+    assert "0 received" in done.stderr
+
+
 def test_quiet_is_quiet() -> None:
     with started("--quiet", "--port", "0") as process:
         assert "".join(line_of(process.stdout) for _ in range(4)) == DEMO
@@ -341,6 +348,7 @@ def test_a_run_that_failed_can_still_be_looked_at(folder: Path) -> None:
         ("--export-traces t.txt", "the name must end in .csv"),
         ("--export-traces no/t.csv", "there is no folder no"),
         ("--output no/out", "there is no folder no"),
+        ("--output=", "--output '' names no file"),
     ],
 )
 def test_wrong_use(log: Path, words: str, said: str) -> None:
@@ -428,7 +436,7 @@ def hang(line):
 @pytest.mark.parametrize(("first", "second", "code"), [("SIGINT", "SIGINT", 130), ("SIGTERM", "SIGINT", 130)])
 def test_a_second_signal_ends_at_once(tmp_path: Path, first: str, second: str, code: int) -> None:
     (tmp_path / "stuck.py").write_text(HANGING)
-    with started("--pipeline", "stuck.py", "--no-dashboard", cwd=tmp_path) as process:
+    with started("stuck.py", "--pipeline", "stuck.py", "--no-dashboard", cwd=tmp_path) as process:
         assert line_of(process.stdout) == "here\n"
         process.send_signal(getattr(signal, first))
         assert line_of(process.stderr) == "Shutting down...\n"

@@ -164,6 +164,16 @@ def test_a_run_waits_for_room_in_its_queue(tmp_path: Path) -> None:
     assert live.ledger["dead_lettered"] == len(LINES)
 
 
+def test_the_folder_of_a_checkpoint_is_not_taken_for_a_queue_without_letters(tmp_path: Path) -> None:
+    fails("not").run(["not good"], checkpoint=tmp_path / "state", output=tmp_path / "out")
+    queue = DeadLetterQueue(tmp_path / "state")
+    for ask in (queue.purge, lambda: list(queue.letters())):
+        with pytest.raises(SinkError, match=r"state is a checkpoint, .*: its queue is .*dead_letters"):
+            ask()
+    assert repr(queue) == f"DeadLetterQueue({str(tmp_path / 'state')!r})"
+    assert DeadLetterQueue.at(tmp_path / "state").purge() == 1
+
+
 def test_letters_are_purged_while_the_oldest_are_dropped(tmp_path: Path) -> None:
     queue = DeadLetterQueue(tmp_path, max_bytes=16_000, when_full="drop_oldest")
     live = fails().start(trickle(LINES), dead_letters=queue)

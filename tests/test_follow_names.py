@@ -168,3 +168,14 @@ def test_what_was_copied_truncated_and_packed_is_known_through_a_link(log: Path)
         reading.wait_for(1)
         assert nothing_comes(reading)
     assert reading.lines == ["3"]
+
+
+@pytest.mark.parametrize("where", ["app.log*", ""])
+def test_rotated_files_that_match_come_first_oldest_first(tmp_path: Path, where: str) -> None:
+    for name, text in (("app.log.10", "1\n"), ("app.log.2", "2\n"), ("app.log.1", "3\n"), ("app.log", "4\n")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "other.log").write_text("")
+    with following(follow(tmp_path / where)) as reading:
+        reading.wait_for(4)
+        assert nothing_comes(reading)
+    assert reading.lines == ["1", "2", "3", "4"]

@@ -187,6 +187,15 @@ def test_output_to_a_file(shell: InteractiveShell) -> None:
     assert Path("out put.log").read_text() == f"{LINES}\n".upper()
 
 
+def test_a_file_is_followed_and_gone_on_with(shell: InteractiveShell) -> None:
+    words = "%streamlab a.log --follow --checkpoint state --output out --pipeline logs"
+    for text, so_far in (("x\n", "X\n"), ("y\n", "X\nY\n")):
+        with Path("a.log").open("a") as log:
+            log.write(text)
+        with ran(shell, words):
+            until(lambda so_far=so_far: Path("out").exists() and Path("out").read_text() == so_far)  # type: ignore[misc]
+
+
 def test_the_magics_can_be_loaded_again(shell: InteractiveShell) -> None:
     ran(shell, "%reload_ext streamlab")
     assert values(ran(shell, f"%%streamlab logs\n{LINES}")) == ["WARN: HOT", "INFO: OK"]
@@ -270,7 +279,7 @@ def offered(shell: InteractiveShell, text: str, at: int | None = None) -> list[s
         ("%%streamlab ", ["logs", "other"]),
         ("%%streamlab lo", ["logs"]),
         ("%%streamlab -", ["--trace", "--as"]),
-        ("%streamlab -", ["--trace", "--as", "--pipeline", "--output"]),
+        ("%streamlab -", ["--trace", "--as", "--pipeline", "--output", "--follow", "--checkpoint"]),
         ("%streamlab app.log --pipeline ", ["logs", "other"]),
         ("%streamlab app.log --pipeline lo", ["logs"]),
         ("%streamlab ", ["a\\ b.log", "app.log", "sub/"]),

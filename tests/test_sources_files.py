@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from streamlab.errors import SourceError
 from streamlab.sources import Source, open_source
 from streamlab.sources.files import FileSource
+from streamlab.sources.locate import find_files
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
@@ -138,6 +139,16 @@ def test_several_files_in_natural_order_and_never_glued(tmp_path: Path) -> None:
     assert drain(open_source([tmp_path / "app.10.log", tmp_path / "inner"])) == ["ten", "inner"]
     with closing(open_source(tmp_path)) as source:
         assert source.read(10).source == str(tmp_path / "app.2.log")
+
+
+@pytest.mark.parametrize("where", ["", "*.log"])
+def test_a_file_of_a_folder_or_glob_is_read_once_whatever_links_lead_to_it(tmp_path: Path, where: str) -> None:
+    for name in ("b", "c"):
+        (tmp_path / f"{name}.log").write_text(f"{name}\n")
+    (tmp_path / "a.log").symlink_to("c.log")
+    (tmp_path / "d.log").hardlink_to(tmp_path / "b.log")
+    assert find_files(tmp_path / where) == [str(tmp_path / "b.log"), str(tmp_path / "c.log")]
+    assert drain(open_source([tmp_path / "c.log", tmp_path / "b.log", tmp_path / "a.log"])) == ["c", "b", "c"]  # as given
 
 
 def test_a_name_with_the_characters_of_a_glob_is_that_file(tmp_path: Path) -> None:

@@ -42,6 +42,21 @@ def test_close_ends_a_read_that_waits() -> None:
     source.close()
     reader.join(5)
     assert read == [[]]
+    source.close()
+    [notice] = source.notices
+    assert (notice.kind, notice.where, notice.lost_lines, notice.lost_bytes) == ("dropped", "stdin", 0, 11)
+    assert "11 bytes of a line that had not ended" in notice.message
+    os.close(reading)
+    os.close(writing)
+
+
+def test_what_was_taken_and_not_read_when_it_is_closed_is_told() -> None:
+    reading, writing = os.pipe()
+    source = StdinSource(reading)
+    os.write(writing, b"1\n2\n3\n4\n")
+    assert source.read(2).lines == ["1", "2"]
+    source.close()
+    assert [(notice.kind, notice.lost_lines, notice.lost_bytes) for notice in source.notices] == [("dropped", 2, 0)]
     os.close(reading)
     os.close(writing)
 

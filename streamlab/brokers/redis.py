@@ -51,6 +51,11 @@ def connect(url: str, timeout: float, error: type[StreamlabError], options: dict
         client.ping()
     except (ValueError, TypeError) as problem:  # of the URL or the options
         raise error(f"{where} cannot be used: {problem}") from None
+    except (redis.AuthenticationError, redis.exceptions.AuthorizationError) as problem:
+        raise error(
+            f"{where} does not let us in: {problem}; give its user and password in the address, or as {LOGIN}_USER and"
+            f" {LOGIN}_PASSWORD"
+        ) from problem
     except (redis.RedisError, OSError) as problem:
         raise error(
             f"{where} cannot be reached: {problem}; see that a Redis server runs there and lets you in, or give another url="

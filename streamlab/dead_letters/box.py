@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Self
 
 from streamlab.appending import Appending
-from streamlab.dead_letters.files import LOCK, PIECE, LetterFiles, lines, pieces, remove, rewrite
+from streamlab.dead_letters.files import LOCK, PIECE, LetterFiles, lines, pieces, queue_in, remove, rewrite
 from streamlab.dead_letters.letter import LetterFields, NoLetter, decoded, encoded, failure_of, number_of
 from streamlab.errors import SinkError
 from streamlab.failures import KEPT_TEXT, Failure
@@ -57,16 +57,30 @@ class LetterBox:
             SinkError: there is no queue.
         """
         path = os.path.expanduser(os.fspath(folder))
-        inner = os.path.join(path, "dead_letters")
+        inner = queue_in(path)
         path = inner if os.path.isdir(inner) else path
         if not (os.path.exists(os.path.join(path, LOCK)) or any(True for _ in LetterFiles(path))):
             raise SinkError(f"there is no dead letter queue in {path}: give its folder, or that of a checkpoint")
         return cls(path)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    def _check(self) -> None:
+        """Refuse a checkpoint's folder: without a word, it would be a queue without letters."""
+        inner = queue_in(self.name)
+        if os.path.isdir(inner) and not any(True for _ in self._files):
+            raise SinkError(f"{self.name} is a checkpoint, and no dead letter queue: its queue is {inner}")
+
     # For whoever reads
 
     def letters(self) -> Iterator[LetterFields]:
-        """Yield the letters, oldest first; lines that are none are left alone, and told of in `notices`."""
+        """Yield the letters, oldest first; lines that are none are left alone, and told of in `notices`.
+
+        Raises:
+            SinkError: the folder is a checkpoint's.
+        """
+        self._check()
         for _, path in self._files:
             foreign: list[int] = []
             why = ""
@@ -109,10 +123,11 @@ class LetterBox:
             all: these, too, see `give_up`.
 
         Raises:
-            SinkError: they cannot be removed.
+            SinkError: they cannot be removed; the folder is a checkpoint's.
         """
         if not os.path.isdir(self.name):
             return 0
+        self._check()
         apart = LetterBox(self.name)  # a run may have this one
         purged = left = 0
         try:

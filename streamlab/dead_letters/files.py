@@ -39,6 +39,15 @@ def is_ours(name: str) -> bool:
     return name == LOCK or bool(_SEGMENT.fullmatch(name.removesuffix(_PART)) or _NOTE.fullmatch(name))
 
 
+def queue_in(checkpoint: str) -> str:
+    """Return the folder of the queue that is in a checkpoint's.
+
+    >>> queue_in("state")
+    'state/dead_letters'
+    """
+    return os.path.join(checkpoint, "dead_letters")
+
+
 class LetterFiles:
     """The segments in a folder, by rising number.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from streamlab.batch import Chunk, Places
 from streamlab.errors import SourceError
+from streamlab.identity import Mark
 from streamlab.sources.items import as_chunk
 
 
@@ -29,7 +30,7 @@ class SequenceSource:
         self._slice = _slicer(items)
         self._max_line_bytes = max_line_bytes
         self._given = 0
-        self._passed = 0
+        self._passed = Mark.of(b"", 0)
 
     def read(self, limit: int) -> Chunk:
         """Return the next 1 to ``limit`` items as lines; an empty chunk at the end."""
@@ -39,26 +40,32 @@ class SequenceSource:
         self._given += len(items)
         return chunk
 
-    def resume(self, position: int) -> None:
-        """Go on at an item, by its number from 0.
+    def resume(self, position: Sequence[Any]) -> None:
+        """Go on after the items of the source whose `position` this is.
 
         Raises:
-            SourceError: there are fewer items than that, so they are others.
+            SourceError: there are fewer items than that, or the last one was another.
         """
-        if len(self._items) < position:
+        done = Mark(*position)
+        what = f"has {len(self._items):,} items" if len(self._items) < done.offset else "has other items"
+        if self._mark(done.offset) != done:
             raise SourceError(
-                f"{self.name} has {len(self._items):,} items, and the run that is gone on with has done {position:,}: give"
-                " the same items, perhaps with more after them, or begin anew with another checkpoint and another output"
+                f"{self.name} {what}, and the run that is gone on with has done {done.offset:,}: give the same items,"
+                " perhaps with more after them, or begin anew with another checkpoint and another output"
             )
-        self._given = self._passed = position
+        self._given, self._passed = done.offset, done
 
     def passed(self, places: Places, count: int) -> None:
         """Take note that the first ``count`` lines of a chunk are through."""
-        self._passed = places.start(count)
+        self._passed = self._mark(places.start(count))
 
-    def position(self) -> int:
-        """Return the number of the item after those that have passed."""
-        return self._passed
+    def position(self) -> list[Any]:
+        """Return how many items have passed, and what the last one was, as plain data."""
+        return list(self._passed)
+
+    def _mark(self, count: int) -> Mark:
+        last = as_chunk(self._slice(max(count - 1, 0), count), self.name, self._max_line_bytes).lines
+        return Mark.of("".join(last).encode("utf-8", "surrogateescape"), count)
 
     def progress(self) -> float:
         """Return the share of the items that has been read."""

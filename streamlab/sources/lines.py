@@ -51,6 +51,11 @@ its first 8 are kept (max_line_bytes)')], source='')
         self.columns = columns
         self._begin()
 
+    @property
+    def held(self) -> int:
+        """Bytes of the line that has not ended, kept or not."""
+        return self._length
+
     def _begin(self) -> None:
         self._carry = bytearray()  # the start of the line that has not ended yet
         self._length = 0  # how long that line is so far, kept or not

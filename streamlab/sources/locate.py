@@ -7,12 +7,15 @@ import glob
 import os
 import re
 import stat
+from collections.abc import Iterable
+from contextlib import suppress
 
 from streamlab.errors import SourceError
+from streamlab.identity import Key, key_of
 
 
 def find_files(where: str | os.PathLike[str]) -> list[str]:
-    """Return the files that ``where`` names, in natural order: ``app.2.log`` comes before ``app.10.log``.
+    """Return the files that ``where`` names, in natural order, each once: ``app.2.log`` comes before ``app.10.log``.
 
     Args:
         where: a file; a folder, which stands for the files in it whose names do not start with a dot; or a glob, in
@@ -71,7 +74,16 @@ def natural(path: str) -> list[tuple[int, str]]:
 
 
 def _matching(pattern: str) -> list[str]:
-    return sorted((path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)), key=natural)
+    return _once(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
+
+
+def _once(paths: Iterable[str]) -> list[str]:
+    """Return the paths in order, without links to files that come under their own names, or have come before."""
+    found: dict[Key, str] = {}
+    for path in sorted(paths, key=lambda path: (os.path.islink(path), natural(path))):
+        with suppress(OSError):  # it has just gone
+            found.setdefault(key_of(os.stat(path)), path)
+    return sorted(found.values(), key=natural)
 
 
 def _in_folder(folder: str) -> list[str]:
@@ -80,7 +92,7 @@ def _in_folder(folder: str) -> list[str]:
     except OSError as error:
         reason = f"{error.strerror}; change its permissions, or name the files"
         raise SourceError(f"the folder {folder} cannot be listed: {reason}") from error
-    files = sorted(filter(os.path.isfile, paths), key=natural)
+    files = _once(filter(os.path.isfile, paths))
     if not files:
         inner = ", though there are folders in it" if any(map(os.path.isdir, paths)) else ""
         hint = os.path.join(folder, "**", "*")

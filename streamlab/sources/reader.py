@@ -68,6 +68,10 @@ class LineReader:
         places = self._ready.places and self._ready.places.beyond(start)
         return Chunk(self._ready.lines[start:stop], rejected, self._source, places)
 
+    def unread(self) -> tuple[int, int]:
+        """Return how many lines are left of the last block, and how many bytes there are of one that has not ended."""
+        return len(self._ready.lines) - self._given, self._splitter.held
+
     def _fed(self, block: bytes) -> Chunk:
         chunk = self._splitter.feed(block)
         if self._of is not None:

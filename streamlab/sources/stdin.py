@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import select
 import sys
+from collections import deque
 from collections.abc import Iterator
 
 from streamlab.batch import Chunk
 from streamlab.errors import SourceError
+from streamlab.notices import Notice
 from streamlab.sources.reader import LineReader
 
 #: Bytes asked for at a time; a pipe gives what it has.
@@ -27,6 +29,7 @@ class StdinSource:
 
     Attributes:
         blocking: always true.
+        notices: what was lost, as it had been taken from standard input when the run was stopped.
 
     Raises:
         SourceError: there is no standard input, as in a notebook.
@@ -39,6 +42,7 @@ class StdinSource:
     def __init__(self, descriptor: int | None = None, *, max_line_bytes: int = 1_048_576) -> None:
         self._descriptor = _stdin() if descriptor is None else descriptor
         self._closed = False
+        self.notices: deque[Notice] = deque()
         self._reader = LineReader(self._blocks(), self.name, max_line_bytes)
 
     def read(self, limit: int) -> Chunk:
@@ -56,7 +60,15 @@ class StdinSource:
 
     def close(self) -> None:
         """Stop reading; a `read` that waits returns within a fraction of a second. The descriptor stays open."""
+        if self._closed:
+            return
         self._closed = True
+        lines, half = self._reader.unread()
+        if lines or half:
+            end = f"{half:,} byte{'' if half == 1 else 's'} of a line that had not ended"
+            what = " and ".join([f"{lines:,} line{'' if lines == 1 else 's'}"] * bool(lines) + [end] * bool(half))
+            message = f"standard input gave {what} that the run had not come to when it ended: what was piped in is lost"
+            self.notices.append(Notice("dropped", self.name, message, lost_lines=lines, lost_bytes=half))
 
     def _blocks(self) -> Iterator[bytes]:
         try:

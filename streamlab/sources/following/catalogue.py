@@ -305,7 +305,7 @@ class Catalogue:
         lineage.absent = None
         descriptor = open_file(lineage.name)
         try:
-            if lineage.given or lineage.last is not None or self._since:
+            if lineage.given or lineage.last is not None or self._since or self._fresh:
                 # Among them may be what was opened just now, if it was rotated meanwhile.
                 while self._between.add(lineage, descriptor):
                     os.close(descriptor)
