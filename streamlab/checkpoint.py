@@ -95,6 +95,8 @@ class Checkpoint:
         try:
             os.makedirs(self.folder, mode=0o700, exist_ok=True)
             lock = os.open(os.path.join(self.folder, LOCK), os.O_RDWR | os.O_CREAT, 0o600)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise CheckpointError(f"the checkpoint {self.folder} cannot be made: there is a file: name a folder") from error
         except OSError as error:
             raise CheckpointError(f"the checkpoint {self.folder} cannot be made: {error.strerror}") from error
         try:
@@ -132,7 +134,8 @@ class Checkpoint:
             database.executescript(_TABLES)
             self._inode = os.stat(path).st_ino
         except sqlite3.Error as error:
-            raise CheckpointError(f"{path} is no checkpoint, or cannot be written: {error}") from error
+            full = "; is the disk full?" if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FOR_NOW else ""
+            raise CheckpointError(f"{path} is no checkpoint, or cannot be written: {error}{full}") from error
 
     def load(self) -> dict[str, Any] | None:
         """Return the parts of the last moment, by name, facts among them; ``None`` if there is none yet.

@@ -142,7 +142,7 @@ def commands() -> None:
 
     SOURCE is a file, a glob or a folder, compressed or not; - is standard input; an address (redis://, nats://, syslog+tcp://,
     syslog+udp://, http://) is taken from or listened to. Without one, standard input is read if it is a pipe or a file, else
-    the demo's lines are; /dev/null with a --pipeline is no lines.
+    the demo's lines are; with --pipeline, only at a terminal.
     """
 
 
@@ -254,7 +254,7 @@ def run(
 
     SOURCE is a file, a glob or a folder, compressed or not; - is standard input; an address (redis://, nats://, syslog+tcp://,
     syslog+udp://, http://) is taken from or listened to. Without one, standard input is read if it is a pipe or a file, else
-    the demo's lines are; /dev/null with a --pipeline is no lines.
+    the demo's lines are; with --pipeline, only at a terminal.
     """
     if not output:
         raise click.UsageError("--output '' names no file: give one, or leave it out for standard output")
@@ -363,10 +363,10 @@ def _source(names: Sequence[str], *, given: bool) -> Any:
 
     Args:
         names: of the sources.
-        given: whether a pipeline is: then nothing (``< /dev/null``, as under cron) is not made up for with other lines.
+        given: whether a pipeline is: then the demo's lines are only for who sits at a terminal and tries it out.
     """
     if not names:
-        return "-" if _has_input(nothing=given) else LINES
+        return _input() if given else "-" if _is_piped() else LINES
     if len(names) > 1 and "-" in names:
         raise click.UsageError("- (standard input) cannot be read together with files")
     if len(names) > 1 and any("://" in name for name in names):
@@ -377,16 +377,22 @@ def _source(names: Sequence[str], *, given: bool) -> Any:
     return names[0] if len(names) == 1 else [Path(name) for name in names]
 
 
-def _has_input(*, nothing: bool) -> bool:
-    """Tell whether standard input is a pipe or a file: neither a terminal, nor closed, nor, unless it counts, /dev/null."""
+def _input() -> Any:
+    """Return standard input, whatever it is; no lines if it is closed; the demo's if it is a terminal."""
+    if sys.stdin is None:
+        return []
+    return LINES if os.isatty(0) else "-"
+
+
+def _is_piped() -> bool:
+    """Tell whether standard input is a pipe or a file: neither a terminal, nor closed, nor /dev/null."""
     if sys.stdin is None:
         return False
     try:
-        status = os.fstat(0)
-        null = os.stat(os.devnull)
+        mode = os.fstat(0).st_mode
     except OSError:
         return False
-    return stat.S_ISFIFO(status.st_mode) or stat.S_ISREG(status.st_mode) or (nothing and status.st_rdev == null.st_rdev)
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
 def _check_export(path: str) -> None:

@@ -13,6 +13,7 @@ from streamlab.config import load_pipeline
 from streamlab.dead_letters.box import LetterBox
 from streamlab.dead_letters.letter import LetterFields, encoded
 from streamlab.launch import Options
+from streamlab.policy import FAILURE_KINDS
 from streamlab.replay import replay_queue
 from streamlab.run_options import run_options
 from streamlab.sinks.text import visible
@@ -26,7 +27,7 @@ def _chosen(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose letters."""
     for option in (
         click.option("--processor", metavar="NAME", help="Only letters that this processor failed on."),
-        click.option("--kind", metavar="KIND", help="Only letters of this kind of failure: processing, timeout ..."),
+        click.option("--kind", type=click.Choice(FAILURE_KINDS), help="Only letters of this kind of failure."),
         click.option("--id", "ids", multiple=True, metavar="ID", help="Only the letter of this event_id; may be repeated."),
     ):
         function = option(function)
@@ -133,6 +134,9 @@ def replay(
     options = Options(output=output, workers=workers, isolation=isolation, on_outage=on_outage, redact=redact or None)
     terminal = Terminal(quiet, data=output == "-")
     choice = _choice(processor, kind, ids)
+    if not any(map(choice, LetterBox.at(queue).letters())):
+        click.echo("no letter was chosen: nothing is replayed", err=True)
+        return 0
     run = replay_queue(load_pipeline(pipeline), LetterBox.at(queue), options, choice, all=every, restart=restart)
     terminal.notices(run)
     if run.exception is not None:

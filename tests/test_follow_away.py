@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from streamlab.sources.following import catalogue
 from tests.followed import append, follow, following, kinds, nothing_comes, read_and_stop, rotate
 from tests.waiting import until
 
@@ -456,3 +457,35 @@ def test_a_late_write_to_a_rotated_file_does_not_change_the_order_that_numbers_g
     with following(follow(log, position=position)) as reading:
         reading.wait_for(6)
     assert reading.lines == ["1", "2", "2, late", "3", "4", "5"]
+
+
+def test_what_is_rotated_just_when_an_archive_of_an_older_one_is_found_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("one\n")
+    opened: list[str] = []
+    real = catalogue.open_file
+
+    def rotating(path: str, *key: Any) -> int:
+        opened.append(path)
+        if len(opened) == 2:
+            log.rename(tmp_path / "app.log.1")
+            log.write_text("")
+        return real(path, *key)
+
+    with following(follow(log)) as reading:
+        reading.wait_for(1)
+        rotate(log)
+        log.write_text("")
+        assert nothing_comes(reading, 1.0)
+        with reading.source._guard:  # it looks at nothing meanwhile
+            monkeypatch.setattr(catalogue, "open_file", rotating)
+            append(log, "two\n")
+            time.sleep(0.05)
+            (tmp_path / "app.log.2.gz").write_bytes(gzip.compress(b"one\n"))
+            (tmp_path / "app.log.1").unlink()
+        reading.wait_for(2)
+        assert nothing_comes(reading, 1.0)
+    assert reading.lines == ["one", "two"]
+    assert len(opened) >= 2

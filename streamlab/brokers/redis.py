@@ -56,6 +56,8 @@ def connect(url: str, timeout: float, error: type[StreamlabError], options: dict
             f"{where} does not let us in: {problem}; give its user and password in the address, or as {LOGIN}_USER and"
             f" {LOGIN}_PASSWORD"
         ) from problem
+    except redis.ResponseError as problem:  # it is there
+        raise error(f"{where} cannot be used: {problem}") from problem
     except (redis.RedisError, OSError) as problem:
         raise error(
             f"{where} cannot be reached: {problem}; see that a Redis server runs there and lets you in, or give another url="

@@ -75,6 +75,8 @@ class DeadLetterQueue(LetterBox):
         """
         try:
             os.makedirs(self.name, mode=0o700, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise SinkError(f"the dead letter queue {self.name} cannot be made: there is a file: name a folder") from error
         except OSError as error:
             raise SinkError(f"the dead letter queue {self.name} cannot be made: {error.strerror}") from error
         self.hold()

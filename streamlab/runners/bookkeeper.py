@@ -73,12 +73,16 @@ class Bookkeeper:
         with self._lock:
             self._journal.notices.extend(notices)
 
-    def tick(self, *, last: bool = False) -> None:
-        """Write the history's row once a second, and at the end."""
-        now = self._host.clock()
+    def hear(self) -> None:
+        """Book what source, sink and dead letters have to say."""
         said = [notice for part in self._parts for notice in notices_of(part)]
         if said:
             self.say(*said)
+
+    def tick(self, *, last: bool = False) -> None:
+        """Write the history's row once a second, and at the end."""
+        now = self._host.clock()
+        self.hear()
         if last or now - self._ticked >= TICK_SECONDS:
             self._ticked = now
             with self._lock:

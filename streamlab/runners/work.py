@@ -310,10 +310,10 @@ class Work:
                 self._queueing.call(partial(queue.write, piece))
             except BaseException as error:
                 left = sum(part.count(b"\n") for part in (piece, *pieces))
-                why = "; their lines come again when the run is gone on with" if self._saver.lasts else ""
+                why = "their lines come again when the run is gone on with" if self._saver.lasts else "then they are lost"
                 message = (
-                    f"{left:,} dead letters are not in {queue.name}, but in run.dead_letters, as long as this process is"
-                    f" there: {error}{why}"
+                    f"{left:,} dead letter{' is' if left == 1 else 's are'} not in {queue.name}, but in run.dead_letters, as"
+                    f" long as this process is there; {why}: {error}"
                 )
                 self.books.say(Notice("left", queue.name, message))
                 raise
@@ -355,7 +355,7 @@ class Work:
         """Let go of everything, and be done, whatever happened."""
         self.books.end()
         self._under_way = None
-        for step in (self._end_watch, self._end_reading, self.give_up, self._close, self._tick_if_failed):
+        for step in (self._end_watch, self._end_reading, self.give_up, self._close, self._say_last):
             try:
                 step()
             except BaseException as error:  # the first is the one to tell of; the next step is done whatever happened
@@ -373,6 +373,7 @@ class Work:
         if self._pump is not None and not self.source.blocking:
             self._pump.join(POLL_SECONDS)
 
-    def _tick_if_failed(self) -> None:
+    def _say_last(self) -> None:
+        self.books.hear()
         if self.exception is not None:
             self.books.tick(last=True)

@@ -223,6 +223,10 @@ class FileSink:
             with open(self.name, "rb") as written:
                 if os.fstat(written.fileno()).st_ino == file.inode():
                     return Mark.at(written.fileno(), length)
+        except FileNotFoundError:
+            raise SinkError(
+                f"{self.name} is not there any more: it was moved or removed while the run wrote to it; put it back"
+            ) from None
         except OSError as error:
             raise SinkError(f"{self.name} cannot be looked at: {_reason(error)}") from error
         raise SinkError(f"{self.name} is another file than the one that the run began to write: it has been replaced")

@@ -65,7 +65,7 @@ class SequenceSource:
 
     def _mark(self, count: int) -> Mark:
         last = as_chunk(self._slice(max(count - 1, 0), count), self.name, self._max_line_bytes).lines
-        return Mark.of("".join(last).encode("utf-8", "surrogateescape"), count)
+        return Mark.of("".join(last).encode("utf-8", "surrogatepass"), count)
 
     def progress(self) -> float:
         """Return the share of the items that has been read."""

@@ -41,7 +41,7 @@ class StdinSource:
 
     def __init__(self, descriptor: int | None = None, *, max_line_bytes: int = 1_048_576) -> None:
         self._descriptor = _stdin() if descriptor is None else descriptor
-        self._closed = False
+        self._closed = self._cut = False
         self.notices: deque[Notice] = deque()
         self._reader = LineReader(self._blocks(), self.name, max_line_bytes)
 
@@ -52,7 +52,7 @@ class StdinSource:
             SourceError: the descriptor cannot be read.
         """
         chunk = self._reader.read(limit)
-        return Chunk([], source=self.name) if self._closed else chunk
+        return Chunk([], source=self.name) if self._cut else chunk
 
     def progress(self) -> None:
         """Return ``None``: how much will come is not known."""
@@ -79,6 +79,7 @@ class StdinSource:
                 if not block:
                     return
                 yield block
+            self._cut = True  # what is left is no line: its end may yet come
         except OSError as error:
             raise SourceError(f"standard input cannot be read: {error.strerror}") from error
 

@@ -220,9 +220,9 @@ class Between:
         return found
 
     def _strangers_now(self, lineage: Lineage) -> Iterator[tuple[str, Key]]:
-        since = 0 if lineage.last is None else lineage.last.modified
-        if since > time.time_ns():  # the clock has been set back: times tell nothing
-            since = 0
+        since = (
+            0 if lineage.since > time.time_ns() else lineage.since
+        )  # else the clock has been set back: times tell nothing
         for path, status in self._unknown(lineage):
             key = key_of(status)
             others = path in self._found and not begins_with(os.path.basename(path), lineage.base)

@@ -181,6 +181,7 @@ class Catalogue:
                 lineage = self.lineages.get(generation.name) or self._begin_lineage(generation.name)
                 lineage.last = generation
                 lineage.current = None if generation.left is not None else generation
+                lineage.since = lineage.since if generation.packed else generation.modified
                 if not generation.over:
                     lineage.queue.append(generation)
                     if generation.left is not None:  # by an earlier clock; who writes to it may not have noticed yet
@@ -244,13 +245,13 @@ class Catalogue:
             if generation not in lineage.queue and not generation.packed:
                 self._register.reopen(generation)
                 lineage.queue.append(generation)
-        lineage.current = lineage.last = generation
+        generation.modified = status.st_mtime_ns
+        lineage.settle(generation)
         lineage.absent = None
         if not generation.half or self._origin(lineage.name) is None:
             generation.left = None
         elif generation.left is None:  # it was rotated before it was found: its last line is one without its end
             generation.left = self._now
-        generation.modified = status.st_mtime_ns
 
     def _origin(self, path: str) -> Lineage | None:
         """Return the lineage of which a path is, without doubt, a name that rotation gives."""
@@ -331,4 +332,4 @@ class Catalogue:
             self._register.again = self._register.again or not self._between.late.is_awaited(lineage, self._now)
             return
         lineage.queue.append(generation)
-        lineage.current = lineage.last = generation
+        lineage.settle(generation)

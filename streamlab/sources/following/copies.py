@@ -8,7 +8,7 @@ import time
 
 from streamlab.errors import SourceError
 from streamlab.identity import HEAD, TAIL, Key, Mark, key_of
-from streamlab.sources.compressed import extension
+from streamlab.sources.compressed import BLOCK, extension
 from streamlab.sources.following.archives import Inspection
 from streamlab.sources.following.generations import Generation
 from streamlab.sources.following.register import Register, open_file
@@ -279,8 +279,15 @@ class Copies:
             self._register.leave_out(archive)
 
 
-def is_beginning(path: str, key: Key, other: int) -> bool:
-    """Tell whether a plain file holds a beginning of what another one holds that is open, or nothing at all."""
+def is_beginning(path: str, key: Key, other: int, *, whole: bool = False) -> bool:
+    """Tell whether a plain file holds a beginning of what another one holds that is open, or nothing at all.
+
+    Args:
+        path: of the file.
+        key: of the file.
+        other: the open one.
+        whole: whether to compare every byte, and not only the first and the last ones.
+    """
     if extension(path) or key == key_of(os.fstat(other)):
         return False
     try:
@@ -289,9 +296,17 @@ def is_beginning(path: str, key: Key, other: int) -> bool:
         return False
     try:
         length = os.fstat(descriptor).st_size
-        return not length or _begins(descriptor, length, other)
+        return not length or (_begins(descriptor, length, other) and (not whole or _is_whole(descriptor, length, other)))
     finally:
         os.close(descriptor)
+
+
+def _is_whole(descriptor: int, length: int, other: int) -> bool:
+    """Tell whether an open file has the same first bytes as another one."""
+    return all(
+        os.pread(descriptor, BLOCK, at)[: length - at] == os.pread(other, BLOCK, at)[: length - at]
+        for at in range(0, length, BLOCK)
+    )
 
 
 def _begins(descriptor: int, length: int, other: int) -> bool:

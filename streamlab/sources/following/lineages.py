@@ -18,6 +18,7 @@ class Lineage:
         queue: the generations that are not over, oldest first.
         current: the one that is at the name now.
         last: the youngest that there was.
+        since: when what was last seen at the name had been written to, in nanoseconds since 1970: what is older is no news.
         given: whether the name was given as such, and not found by a glob or in a folder.
         absent: since when there is no file, by the monotonic clock.
         folder: the folder where its files are; not that of a link.
@@ -29,9 +30,15 @@ class Lineage:
     queue: deque[Generation] = field(default_factory=deque)
     current: Generation | None = None
     last: Generation | None = None
+    since: int = 0
     absent: float | None = None
     folder: str = ""
     base: str = ""
+
+    def settle(self, generation: Generation) -> None:
+        """Take note that a generation is at the name."""
+        self.current = self.last = generation
+        self.since = generation.modified
 
     def find_home(self) -> None:
         """Find where the name leads to."""
