@@ -45,6 +45,17 @@ def check(line):
 strict = Pipeline("strict").add("check", check, on_error="stop")
 """
 
+SLOW = """
+import time
+from streamlab import Pipeline
+slow = Pipeline("slow")
+
+@slow.processor
+def work(line):
+    time.sleep(0.005)
+    return line
+"""
+
 
 def streamlab_(*args: str, stdin: bytes | IO[bytes] = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run to the end; standard input is bytes through a pipe, an open file, or by default nothing."""
@@ -572,3 +583,16 @@ def test_closed_streams(closed: str, code: int) -> None:
     done = subprocess.run(["sh", "-c", command, "sh", *PROGRAM, "--no-dashboard"], capture_output=True, timeout=SECONDS)
     assert done.returncode == code
     assert b"Traceback" not in done.stderr
+
+
+def test_what_standard_input_gave_and_a_stopped_run_had_not_come_to_is_told(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    with started("--pipeline", "slow.py", "--no-dashboard", cwd=tmp_path, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write("".join(f"{number}\n" for number in range(5000)) + "half")
+        process.stdin.flush()
+        line_of(process.stdout)
+        process.send_signal(signal.SIGTERM)
+        said, emitted = rest_of(process.stderr), 1 + rest_of(process.stdout).count("\n")
+        assert process.wait(SECONDS) == 0
+    assert f"standard input gave {5000 - emitted:,} lines and 4 bytes of a line that had not ended" in said

@@ -489,3 +489,58 @@ def test_what_is_rotated_just_when_an_archive_of_an_older_one_is_found_is_read(
         assert nothing_comes(reading, 1.0)
     assert reading.lines == ["one", "two"]
     assert len(opened) >= 2
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_file_that_gets_the_inode_of_one_that_is_to_be_read_later_is_not_taken_for_it(
+    tmp_path: Path, stopped: bool
+) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("x\n")
+    position = read_and_stop(log, count=1)
+    log.rename(tmp_path / "app.log.2")
+    (tmp_path / "app.log.1").write_text("# header\none\n")
+    log.write_text("# header\none\ntwo\n")
+    with following(follow(log, position=position, grace=3.0)) as reading:
+        reading.wait_for(3)
+        position = reading.source.position()
+        if not stopped:
+            (tmp_path / "app.log.1").rename(tmp_path / "private.txt")  # as if it had been removed, and its inode used again
+            until(lambda: kinds(reading.source) == ["vanished"])
+            assert nothing_comes(reading, 4.0)
+    if stopped:
+        (tmp_path / "app.log.1").rename(tmp_path / "private.txt")
+        with following(follow(log, position=position)) as reading:
+            assert nothing_comes(reading, 1.0)
+        assert kinds(reading.source) == ["vanished"] and not reading.lines
+
+
+def test_a_file_that_is_packed_while_it_may_still_be_a_copy_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("x\n")
+    position = read_and_stop(log, count=1)
+    log.rename(tmp_path / "app.log.2")
+    (tmp_path / "app.log.1").write_text("# header\none\n")
+    log.write_text("# header\none\ntwo\n")
+    with following(follow(log, position=position, grace=2.0)) as reading:
+        reading.wait_for(3)
+        (tmp_path / "app.log.1.gz").write_bytes(gzip.compress((tmp_path / "app.log.1").read_bytes()))
+        (tmp_path / "app.log.1").unlink()
+        reading.wait_for(5)
+        assert nothing_comes(reading)
+    assert reading.lines == ["# header", "one", "two", "# header", "one"]
+    assert kinds(reading.source) == []
+
+
+def test_a_file_that_differs_in_its_middle_from_what_the_next_one_begins_with_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("x\n")
+    position = read_and_stop(log, count=1)
+    log.rename(tmp_path / "app.log.2")
+    banner, idle = "banner\n" * 300, "idle\n" * 300
+    (tmp_path / "app.log.1").write_text(f"{banner}order 4711\n{idle}")
+    log.write_text(f"{banner}order 4712\n{idle}end\n")
+    with following(follow(log, position=position)) as reading:
+        reading.wait_for(1203)
+        assert nothing_comes(reading)
+    assert {"order 4711", "order 4712"} <= set(reading.lines) and len(reading.lines) == 1203
