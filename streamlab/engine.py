@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -41,6 +41,7 @@ class Engine:
         observe_all: whether every line is observed, not only a sample.
         parallel: whether plain functions run in the host's processes.
         kept: the state of processors, by name, as `kept` gives it.
+        only: the processors that run here; values that come to others stay there. By default all.
 
     Raises:
         PipelineError: the graph does not hold together, or a class cannot be instantiated.
@@ -54,15 +55,16 @@ class Engine:
         observe_all: bool = False,
         parallel: bool = False,
         kept: Mapping[str, Any] | None = None,
+        only: Collection[str] | None = None,
     ) -> None:
         pipeline.check()
         self.pipeline = pipeline
         self._host = host
-        self._cuts = cut(pipeline, parallel=parallel)
+        self._cuts = cut(pipeline, parallel=parallel, only=only)
         names = [[processor.name for processor in part.processors] for part in self._cuts]
-        [self._first] = [number for number, inside in enumerate(names) if pipeline.entry.name in inside]
+        self._first = next((number for number, inside in enumerate(names) if pipeline.entry.name in inside), None)
         # In the same order however many processes there are.
-        self._flushing = [processor.name for part in cut(pipeline) for processor in part.processors]
+        self._flushing = [processor.name for part in cut(pipeline, only=only) for processor in part.processors]
         self._sampler = None if observe_all else Sampler(columns=self.takes_columns)
         kept = kept or {}
         self._steps = {p.name: self._step(p.name, kept.get(p.name)) for part in self._cuts for p in part.processors}
@@ -108,7 +110,7 @@ class Engine:
     @property
     def takes_columns(self) -> bool:
         """Whether lines had better come as columns: its first processor is columnar."""
-        return self._cuts[self._first].kind == "columnar"
+        return self._first is not None and self._cuts[self._first].kind == "columnar"
 
     @property
     def parallel(self) -> bool:
@@ -128,8 +130,7 @@ class Engine:
         """Let a chunk enter before its turn: what its rows have ``begun`` is to be called, in any thread, and replaced by
         what waits for the result. Returns ``None`` when it has to wait for its turn.
         """
-        segment = self._segments[self._first]
-        begin = getattr(segment, "begin", None)
+        begin = None if self._first is None else getattr(self._segments[self._first], "begin", None)
         if begin is None or chunk.rejected or len(self._paths) > MAX_PATHS:
             return None
         rows = self._enter(chunk)
@@ -166,6 +167,15 @@ class Engine:
         if len(self._paths) > MAX_PATHS and not self._early:
             self._begin_tree()
         return batch
+
+    def go_on(self, rows: Rows) -> Batch:
+        """Run rows that stand anywhere in `paths` to where they end, or come to what runs elsewhere; each is as a line."""
+        return self._advance(rows, 0)
+
+    @property
+    def paths(self) -> Paths:
+        """The tree that rows are to stand in."""
+        return self._paths
 
     def _turn_away(self, chunk: Chunk, rows: Rows) -> None:
         """End the rows of lines that must not enter."""

@@ -16,7 +16,7 @@ A branch that fan-out makes beyond the value it came from hangs below a *fork* n
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, Final, Literal
@@ -52,6 +52,9 @@ class Fate(StrEnum):
     IN_FLIGHT = "in_flight"
 
 
+Kind = Literal["root", "visit", "leaf", "fork", "flush"]
+#: A node as plain data: its number and its parent's, what it is, processor, fate, failure.
+Twig = tuple[int, int, Kind, str | None, str, str | None]
 #: The processors that a branch went through, and its fate.
 Way = tuple[tuple[str, ...], Fate]
 
@@ -76,7 +79,7 @@ class Node:
         self,
         id: int,
         parent: Node | None,
-        kind: Literal["root", "visit", "leaf", "fork", "flush"],
+        kind: Kind,
         processor: str | None = None,
         fate: Fate = Fate.IN_FLIGHT,
         failure: str | None = None,
@@ -246,6 +249,27 @@ class Paths:
         if other.failure is not None:
             return self.divert(node, other.processor, other.failure)
         return self.to(node, other.processor)
+
+    def pruned(self, ids: Iterable[int]) -> list[Twig]:
+        """Return the nodes on the way to some, parents first, as plain data for `graft`."""
+        wanted: set[int] = set()
+        for id in ids:
+            node: Node | None = self.nodes[id]
+            while node is not None and node.id not in wanted:
+                wanted.add(node.id)
+                node = node.parent
+        nodes = [self.nodes[id] for id in sorted(wanted)]
+        return [(n.id, n.parent.id, n.kind, n.processor, n.fate.value, n.failure) for n in nodes if n.parent is not None]
+
+    def graft(self, twigs: Iterable[Twig]) -> dict[int, Node]:
+        """Return the places in this tree of nodes of another one, which was `pruned`, by their numbers there."""
+        known = {0: self.root}
+        for id, parent, kind, processor, fate, failure in twigs:
+            if kind == "flush":
+                known[id] = self.flush(processor or "")
+            else:
+                known[id] = self.like(known[parent], Node(id, None, kind, processor, Fate(fate), failure))
+        return known
 
     def _grow(
         self,

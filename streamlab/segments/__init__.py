@@ -12,7 +12,7 @@ order that a plain depth-first loop over the lines would give them: whoever make
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -62,17 +62,19 @@ class Cut:
     processors: tuple[Processor, ...]
 
 
-def cut(pipeline: Pipeline, *, parallel: bool = False) -> list[Cut]:
+def cut(pipeline: Pipeline, *, parallel: bool = False, only: Collection[str] | None = None) -> list[Cut]:
     """Cut a pipeline into segments, in an order in which no value ever has to go back; ``parallel`` for several processes.
+
+    With ``only``, the part of the pipeline that has these processors is cut: values that come to others stay there.
 
     Within a segment a processor comes after those that lead to it. Processors in a loop belong together, and are walked
     line by line whatever their kinds, so that each still sees its values in input order. Of the rest, neighbours of one
     kind share a segment, as long as no way between them leads through another kind.
     """
-    graph = {name: [t for o, t in pipeline.edges() if o == name and t is not EMIT] for name in pipeline.processors}
+    graph = graph_of(pipeline, pipeline.processors if only is None else only)
     level: dict[str, int] = {}
     kinds: dict[str, SegmentKind] = {}
-    components = _components(graph)
+    components = components_of(graph)
     for component in components:
         loop = len(component) > 1 or component[0] in graph[component[0]]
         own = "python" if loop else _segment_kind(pipeline.processors[component[0]])
@@ -97,7 +99,17 @@ def _segment_kind(processor: Processor) -> SegmentKind:
     return "concurrent" if processor.kind == "async" and not processor.stateful else "python"
 
 
-def _components(graph: dict[str, list[Any]]) -> list[list[str]]:
+def graph_of(pipeline: Pipeline, only: Collection[str]) -> dict[str, list[str]]:
+    """Return where values go from each of some processors, among them."""
+    edges = [(origin, target) for origin, target in pipeline.edges() if target is not EMIT]
+    return {
+        name: [target for origin, target in edges if origin == name and target in only]
+        for name in pipeline.processors
+        if name in only
+    }
+
+
+def components_of(graph: dict[str, list[str]]) -> list[list[str]]:
     """Return the strongly connected components, each after all that lead to it (Kosaraju's algorithm)."""
     order: list[str] = []
     _visit_all(graph, graph, lambda component: order.extend(component))

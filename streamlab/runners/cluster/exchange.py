@@ -1,0 +1,115 @@
+"""What goes from one stage to the next: rows on their way, for one partition, with the places that put them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlab.batch import Batch, Rows
+from streamlab.paths import Paths, Twig
+from streamlab.processors import Processor
+from streamlab.runners.cluster.partitions import partition_of
+from streamlab.segments.stages import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows for a partition.
+
+    A row's place is the number of its range, that of its line there, its number among the rows that the first stage made of
+    the line, its number among those that the next one made of that row, and so on: sorted by it, rows are in the order in
+    which a loop over all lines would come to them. No place begins with another one, so shorter ones are filled up with 0.
+
+    Attributes:
+        twigs: the nodes where rows stand, and those on the way to them.
+        ids: the node of each row, shape ``(rows,)``.
+        places: shape ``(rows, numbers of a place)``.
+        lines: the line that each row came from.
+        values: the value of each row.
+        observed: whether the visits of each row are to be observed, shape ``(rows,)``.
+    """
+
+    twigs: Sequence[Twig]
+    ids: NDArray[np.int64]
+    places: NDArray[np.int64]
+    lines: Sequence[str]
+    values: Sequence[Any]
+    observed: NDArray[np.bool_]
+
+
+def places_after(batch: Batch, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of the rows that a batch came to, from those of its lines."""
+    origin = np.arange(len(batch.ids), dtype=np.int64) if batch.origin is None else batch.origin
+    among = np.arange(len(origin), dtype=np.int64) - np.searchsorted(origin, origin)
+    return np.column_stack((places[origin], among))
+
+
+def standing(batch: Batch, placed: frozenset[str]) -> NDArray[np.int64]:
+    """Return the rows of a batch that stand at processors which run in another stage."""
+    nodes = batch.paths.nodes
+    at = [id for id in np.unique(batch.ids).tolist() if nodes[id].kind == "visit" and nodes[id].processor in placed]
+    return np.flatnonzero(np.isin(batch.ids, at))
+
+
+def shared_out(
+    batch: Batch,
+    stage: Stage,
+    places: NDArray[np.int64],
+    processors: Mapping[str, Processor],
+    partitions: int,
+) -> dict[int, Block]:
+    """Return the rows of a batch that stand at what is placed in a later stage as blocks, by partition.
+
+    Args:
+        batch: where they came from.
+        stage: the later stage.
+        places: of all rows of the batch.
+        processors: by name.
+        partitions: how many there are.
+    """
+    rows = standing(batch, stage.placed)
+    names = [batch.paths.nodes[id].processor or "" for id in batch.ids[rows].tolist()]
+    target = np.array(
+        [
+            partition_of(processors[name], batch.values[row], partitions, stage.loops.get(name))
+            for name, row in zip(names, rows.tolist(), strict=True)
+        ],
+        dtype=np.int64,
+    )
+    origin = np.arange(len(batch.ids), dtype=np.int64) if batch.origin is None else batch.origin
+    blocks = {}
+    for partition in np.unique(target).tolist():
+        own = rows[target == partition]
+        blocks[partition] = Block(
+            batch.paths.pruned(np.unique(batch.ids[own]).tolist()),
+            batch.ids[own].astype(np.int64),
+            places[own],
+            [batch.lines[line] for line in origin[own].tolist()],
+            [batch.values[row] for row in own.tolist()],
+            np.isin(origin[own], list(batch.hops)),
+        )
+    return blocks
+
+
+def put_together(blocks: Sequence[Block], paths: Paths) -> tuple[Rows, NDArray[np.int64]]:
+    """Return the rows of blocks in order, standing in a tree, and their places; each row counts as a line of its own."""
+    ids: list[int] = []
+    values: list[Any] = []
+    lines: list[str] = []
+    for block in blocks:
+        grafted = paths.graft(block.twigs)
+        ids += [grafted[id].id for id in block.ids.tolist()]
+        values += block.values
+        lines += block.lines
+    width = max(block.places.shape[1] for block in blocks)
+    places = np.concatenate([np.pad(block.places, ((0, 0), (0, width - block.places.shape[1]))) for block in blocks])
+    observed = np.concatenate([block.observed for block in blocks])
+    order = np.lexsort(places.T[::-1])
+    rows = Rows([lines[row] for row in order.tolist()], np.array(ids, dtype=np.int64)[order], [])
+    rows.values = [values[row] for row in order.tolist()]
+    rows.observed = np.flatnonzero(observed[order]).tolist()
+    return rows, places[order]

@@ -1,0 +1,53 @@
+"""Which partition a value belongs to: the same one for equal keys, in every process and at any time."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime
+from typing import Any
+from zlib import crc32
+
+from streamlab.processors import Processor
+
+
+def partition_of(processor: Processor, value: Any, partitions: int, loop: str | None = None) -> int:
+    """Return the partition that has what a processor keeps for a value, from 0.
+
+    What has no key is in one place, and so is all of a loop (its name is given then). A value of which the key cannot be
+    had, or is not plain, is in the first one: the processor will say there what it has to say of it.
+
+    >>> import streamlab
+    >>> class count:
+    ...     def __call__(self, value): ...
+    >>> of = streamlab.Pipeline("p").add("count", count, key=len).processors["count"]
+    >>> partition_of(of, "abc", 8) == partition_of(of, "xyz", 8)
+    True
+    """
+    if processor.key is None or loop is not None:
+        return crc32((loop or processor.name).encode("utf-8", "surrogatepass")) % partitions
+    try:
+        key = processor.key(value) if callable(processor.key) else value[processor.key]
+        plain = _plain(key)
+    except Exception:  # the user's code
+        return 0
+    return 0 if plain is None else crc32(plain) % partitions
+
+
+def _plain(key: Any) -> bytes | None:
+    """Return a key as bytes, the same for all that are equal to it; ``None`` if that cannot be known."""
+    if isinstance(key, str):
+        return b"t" + str.__str__(key).encode("utf-8", "surrogatepass")
+    if isinstance(key, bytes):
+        return b"b" + key
+    if isinstance(key, (int, float)):  # 1, 1.0 and True are one key
+        whole = int(key) if math.isfinite(key) and key == int(key) else None
+        return b"n" + (repr(float(key)) if whole is None else str(whole)).encode()
+    if isinstance(key, datetime):
+        return b"m" + (key if key.tzinfo is None else key.astimezone(UTC)).isoformat().encode()
+    if isinstance(key, date):
+        return b"d" + key.isoformat().encode()
+    if isinstance(key, tuple):
+        parts = [_plain(part) for part in key]
+        known = [part for part in parts if part is not None]
+        return b"s" + b"".join(b"%d:%b" % (len(part), part) for part in known) if len(known) == len(parts) else None
+    return b"-" if key is None else None
