@@ -97,6 +97,12 @@ class Histogram:
         other.total = self.total - (before.total if before else 0.0)
         return other
 
+    def merge(self, other: Histogram) -> None:
+        """Take in what another one has."""
+        self._buckets += other._buckets
+        self.count += other.count
+        self.total += other.total
+
     def saved(self) -> dict[str, Any]:
         """Return what it has as plain data, for `restored`."""
         used = np.flatnonzero(self._buckets)
@@ -178,6 +184,23 @@ class Snapshot:
         return frame
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a ledger has of one tree of paths, to be added to another one: all of it adds up, in any order.
+
+    Attributes:
+        branches: how many came to each node, by its number.
+        retries: additional attempts by processor.
+        seconds: time by processor.
+        timed: durations of the timed sample, by processor.
+    """
+
+    branches: Mapping[int, int]
+    retries: Mapping[str, int]
+    seconds: Mapping[str, float]
+    timed: Mapping[str, Histogram]
+
+
 class Ledger:
     """The books of a run: how many branches came to each path, and the time that it took.
 
@@ -239,6 +262,29 @@ class Ledger:
             self._timed.setdefault(name, Histogram()).add(measured)
         for name, more in batch.retries.items():
             self._retries[name] = self._retries.get(name, 0) + more
+
+    def counted(self) -> Counted:
+        """Return what it has of the tree that it is at, for `merge`."""
+        nodes = np.flatnonzero(self._histogram).tolist()
+        branches = {node: int(self._histogram[node]) for node in nodes}
+        return Counted(branches, self._retries, self._spent(self.totals()), self._timed)
+
+    def merge(self, paths: Paths, counted: Counted) -> None:
+        """Book what another one has counted, by numbers of nodes of a tree."""
+        if paths is not self._paths:
+            self._close()
+            self._paths = paths
+        histogram = np.zeros(len(paths), dtype=np.int64)
+        histogram[: len(self._histogram)] = self._histogram
+        for node, count in counted.branches.items():
+            histogram[node] += count
+        self._histogram = histogram
+        for name, more in counted.retries.items():
+            self._retries[name] = self._retries.get(name, 0) + more
+        for name, spent in counted.seconds.items():
+            self._earlier[name] = self._earlier.get(name, 0.0) + spent
+        for name, durations in counted.timed.items():
+            self._timed.setdefault(name, Histogram()).merge(durations)
 
     def _close(self) -> None:
         """Add up a tree that is left for a new one."""

@@ -354,7 +354,7 @@ class Paths:
             self._count_arrival(totals, node, count)
             if node.kind not in ("fork", "flush"):
                 passed[parent.id] += count
-        totals.run.received = passed[0]
+        totals.run.received = passed[0] if passed else 0
         return totals
 
     @staticmethod

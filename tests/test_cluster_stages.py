@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 from streamlab import EMIT, Pipeline
 from streamlab.batch import Batch, Chunk
 from streamlab.engine import Engine
+from streamlab.metrics import Ledger
+from streamlab.paths import Paths
+from streamlab.runners.cluster.delta import Delta, ended
 from streamlab.runners.cluster.exchange import Block, places_after, put_together, shared_out, standing
 from streamlab.runners.cluster.partitions import partition_of
 from streamlab.segments.stages import stages_of
@@ -71,24 +75,20 @@ class Told:
 
     def __init__(self, entry: str) -> None:
         self.outputs: list[tuple[tuple[int, ...], Any]] = []
-        self.ways: Counter[Any] = Counter()
-        self.counts: Counter[Any] = Counter()
+        self.paths = Paths()
+        self.ledger = Ledger(entry)
         self.failures: Counter[Any] = Counter()
         self.states: dict[str, dict[Any, int]] = defaultdict(dict)
 
-    def book(self, batch: Batch, rows: Any, places: Any) -> None:
-        histogram = np.bincount(batch.ids[rows], minlength=len(batch.paths))
-        totals = batch.paths.totals(histogram)
-        for name, counts in totals.processors.items():
-            self.counts.update(
-                {(name, column): value for column, value in zip(counts.__slots__, counts.values(), strict=True)}
-            )
-        for row in rows.tolist():
-            id = int(batch.ids[row])
-            self.ways[tuple(batch.paths.names(id)), batch.paths.nodes[id].fate] += 1
-            if batch.paths.emitted()[id]:
+    def book(self, batch: Batch, elsewhere: Any, places: Any) -> None:
+        ledger = Ledger("")
+        ledger.book(ended(batch, elsewhere))
+        delta: Delta = pickle.loads(pickle.dumps(Delta.of(ledger, batch.paths, batch.failures)))
+        delta.add_to(self.ledger, self.paths)
+        self.failures.update((failure.processor, failure.kind, failure.path) for failure in delta.failures)
+        for row in np.setdiff1d(np.arange(len(batch.ids)), elsewhere).tolist():
+            if batch.paths.emitted()[int(batch.ids[row])]:
                 self.outputs.append((tuple(places[row].tolist()), batch.values[row]))
-        self.failures.update((failure.processor, failure.kind, failure.path) for failure in batch.failures)
 
     def keep(self, engine: Engine) -> None:
         for name, ask in engine.kept().items():
@@ -101,7 +101,7 @@ def embedded(pipeline: Pipeline, lines: list[str]) -> Told:
     told = Told(pipeline.entry.name)
     engine = Engine(pipeline, FakeHost())
     batch = engine.process(Chunk(lines), 0)
-    told.book(batch, np.arange(len(batch.ids)), np.arange(len(batch.ids))[:, None])
+    told.book(batch, [], np.arange(len(batch.ids))[:, None])
     told.keep(engine)
     return told
 
@@ -122,8 +122,7 @@ def staged(pipeline: Pipeline, ranges: list[list[list[str]]], partitions: int) -
         waiting: dict[int, dict[int, list[Block]]] = defaultdict(lambda: defaultdict(list))
 
         def hand_on(batch: Batch, places: Any, waiting: dict[int, dict[int, list[Block]]] = waiting) -> None:
-            stay = standing(batch, placed)
-            told.book(batch, np.setdiff1d(np.arange(len(batch.ids)), stay), places)
+            told.book(batch, standing(batch, placed), places)
             for stage in later:
                 number = at[next(iter(stage.placed))]
                 for partition, block in shared_out(batch, stage, places, processors, partitions).items():
@@ -155,8 +154,8 @@ LINES = st.lists(st.text("abcde", min_size=1, max_size=3), max_size=25)
 def test_stages_do_what_the_embedded_engine_does(pipeline: Pipeline, epochs: list[list[list[str]]], partitions: int) -> None:
     lines = [line for epoch in epochs for lines in epoch for line in lines]
     alone, apart = embedded(pipeline, lines), staged(pipeline, epochs, partitions)
-    assert apart.ways == alone.ways
-    assert +apart.counts == +alone.counts
+    assert apart.ledger.totals() == alone.ledger.totals()
+    assert apart.ledger.ways() == alone.ledger.ways()
     assert apart.failures == alone.failures
     assert {name: state for name, state in apart.states.items() if state} == {
         name: s for name, s in alone.states.items() if s
