@@ -134,14 +134,13 @@ def replay(
     options = Options(output=output, workers=workers, isolation=isolation, on_outage=on_outage, redact=redact or None)
     terminal = Terminal(quiet, data=output == "-")
     choice = _choice(processor, kind, ids)
-    if not any(map(choice, LetterBox.at(queue).letters())):
-        click.echo("no letter was chosen: nothing is replayed", err=True)
-        return 0
     run = replay_queue(load_pipeline(pipeline), LetterBox.at(queue), options, choice, all=every, restart=restart)
     terminal.notices(run)
     if run.exception is not None:
         terminal.error(run.exception)
     terminal.report(run)
+    if run.state == "finished" and not run.ledger["received"]:
+        click.echo("no letter was replayed", err=True)
     return 0 if run.state == "finished" else 1
 
 

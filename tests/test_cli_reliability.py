@@ -166,6 +166,8 @@ def test_dead_letters_are_listed_replayed_and_purged(folder: Path) -> None:
     again = streamlab_("dlq", "replay", "state", "--pipeline", "pipes.py:numbered", cwd=folder)
     assert again.returncode == 0
     assert json.loads(streamlab_("dlq", "list", "state", "--json", cwd=folder).stdout)["attempts"] == 2
+    none = streamlab_("dlq", "replay", "state", "--pipeline", "pipes.py:mended", "--kind", "timeout", cwd=folder)
+    assert (none.returncode, none.stdout) == (0, "") and "no letter was replayed" in none.stderr
     asked = streamlab_("dlq", "purge", "state", stdin=b"n\n", cwd=folder)
     assert asked.returncode != 0
     assert "1 dead letter purged" in streamlab_("dlq", "purge", "state", "--yes", cwd=folder).stderr

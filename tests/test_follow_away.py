@@ -491,16 +491,22 @@ def test_what_is_rotated_just_when_an_archive_of_an_older_one_is_found_is_read(
     assert len(opened) >= 2
 
 
+def with_a_beginning(folder: Path) -> tuple[Path, Any]:
+    """Make a rotated file, never seen before, that the current one begins like; return that, and a position before both."""
+    log = folder / "app.log"
+    log.write_text("x\n")
+    position = read_and_stop(log, count=1)
+    log.rename(folder / "app.log.2")
+    (folder / "app.log.1").write_text("# header\none\n")
+    log.write_text("# header\none\ntwo\n")
+    return log, position
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_file_that_gets_the_inode_of_one_that_is_to_be_read_later_is_not_taken_for_it(
     tmp_path: Path, stopped: bool
 ) -> None:
-    log = tmp_path / "app.log"
-    log.write_text("x\n")
-    position = read_and_stop(log, count=1)
-    log.rename(tmp_path / "app.log.2")
-    (tmp_path / "app.log.1").write_text("# header\none\n")
-    log.write_text("# header\none\ntwo\n")
+    log, position = with_a_beginning(tmp_path)
     with following(follow(log, position=position, grace=3.0)) as reading:
         reading.wait_for(3)
         position = reading.source.position()
@@ -516,12 +522,7 @@ def test_a_file_that_gets_the_inode_of_one_that_is_to_be_read_later_is_not_taken
 
 
 def test_a_file_that_is_packed_while_it_may_still_be_a_copy_is_read(tmp_path: Path) -> None:
-    log = tmp_path / "app.log"
-    log.write_text("x\n")
-    position = read_and_stop(log, count=1)
-    log.rename(tmp_path / "app.log.2")
-    (tmp_path / "app.log.1").write_text("# header\none\n")
-    log.write_text("# header\none\ntwo\n")
+    log, position = with_a_beginning(tmp_path)
     with following(follow(log, position=position, grace=2.0)) as reading:
         reading.wait_for(3)
         (tmp_path / "app.log.1.gz").write_bytes(gzip.compress((tmp_path / "app.log.1").read_bytes()))

@@ -10,9 +10,6 @@ from io import FileIO
 from streamlab.errors import SourceError
 from streamlab.sources.compressed import BLOCK, extension
 
-#: Bytes before a range in which the end of the line before it is looked for.
-LOOK_BACK = 1
-
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
@@ -80,7 +77,7 @@ def _first_line(descriptor: int, part: FileRange) -> int:
     """Return where the first line begins that begins in a range; its end, if none does."""
     if part.start == 0:
         return 0
-    at = part.start - LOOK_BACK
+    at = part.start - 1  # where the line before may end
     while at < part.stop and (block := os.pread(descriptor, min(BLOCK, part.stop - at), at)):
         end = block.find(b"\n")
         if end >= 0:
