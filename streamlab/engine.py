@@ -42,6 +42,7 @@ class Engine:
         parallel: whether plain functions run in the host's processes.
         kept: the state of processors, by name, as `kept` gives it.
         only: the processors that run here; values that come to others stay there. By default all.
+        tracked: whether it is to know which keys were seen, see `changed`.
 
     Raises:
         PipelineError: the graph does not hold together, or a class cannot be instantiated.
@@ -56,6 +57,7 @@ class Engine:
         parallel: bool = False,
         kept: Mapping[str, Any] | None = None,
         only: Collection[str] | None = None,
+        tracked: bool = False,
     ) -> None:
         pipeline.check()
         self.pipeline = pipeline
@@ -67,14 +69,14 @@ class Engine:
         self._flushing = [processor.name for part in cut(pipeline, only=only) for processor in part.processors]
         self._sampler = None if observe_all else Sampler(columns=self.takes_columns)
         kept = kept or {}
-        self._steps = {p.name: self._step(p.name, kept.get(p.name)) for part in self._cuts for p in part.processors}
+        self._steps = {p.name: self._step(p.name, kept.get(p.name), tracked) for part in self._cuts for p in part.processors}
         self._seconds = [0.0] * len(self._cuts)
         self._early = 0  # chunks that have begun and whose turn has not come: they belong to this tree
         self._begin_tree()
 
-    def _step(self, name: str, kept: Mapping[str, Any] | None) -> Step:
+    def _step(self, name: str, kept: Mapping[str, Any] | None, tracked: bool) -> Step:
         try:
-            return Step(self.pipeline.processors[name], self._host, self.pipeline.limits, kept)
+            return Step(self.pipeline.processors[name], self._host, self.pipeline.limits, kept, tracked=tracked)
         except CheckpointError as error:  # it does not take back what it kept
             raise CheckpointError(f"pipeline {self.pipeline.name!r}, processor {name!r}: {error}") from error.__cause__
         except (Exception, SystemExit) as error:  # the class's own code
@@ -126,6 +128,16 @@ class Engine:
         """Return how to get the state of each processor that keeps any, by name; asked for between two batches."""
         return {name: step.kept for name, step in self._steps.items() if step.processor.keeps is not None}
 
+    def changed(self, name: str) -> dict[str, Any]:
+        """Return the state of a processor, of one with keys only what has changed since this was asked for before."""
+        return self._steps[name].changed()
+
+    def reset_clock(self) -> None:
+        """Forget what time was spent so far."""
+        self._seconds = [0.0] * len(self._cuts)
+        for step in self._steps.values():
+            step.seconds = None if step.seconds is None else 0.0
+
     def begin(self, chunk: Chunk) -> Rows | None:
         """Let a chunk enter before its turn: what its rows have ``begun`` is to be called, in any thread, and replaced by
         what waits for the result. Returns ``None`` when it has to wait for its turn.
@@ -164,13 +176,19 @@ class Engine:
             if failure.line_no is not None:
                 failure.place = None if chunk.places is None else chunk.places.start(failure.line_no)
                 failure.line_no += first
-        if len(self._paths) > MAX_PATHS and not self._early:
-            self._begin_tree()
+        self._begin_tree_in_time()
         return batch
 
     def go_on(self, rows: Rows) -> Batch:
         """Run rows that stand anywhere in `paths` to where they end, or come to what runs elsewhere; each is as a line."""
-        return self._advance(rows, 0)
+        batch = self._advance(rows, 0)
+        self._begin_tree_in_time()
+        return batch
+
+    def _begin_tree_in_time(self) -> None:
+        """Begin a new tree when this one has grown large, and nothing that has begun stands in it."""
+        if len(self._paths) > MAX_PATHS and not self._early:
+            self._begin_tree()
 
     @property
     def paths(self) -> Paths:
@@ -249,9 +267,14 @@ class Engine:
             clocked.append(Clocked(segment.names, seconds, exact))
         return clocked
 
-    def flush(self) -> Iterator[Batch]:
-        """Yield what stateful processors have left, upstream ones first; each batch goes through the rest of the graph."""
+    def flush(self, only: Collection[str] | None = None) -> Iterator[Batch]:
+        """Yield what stateful processors have left, upstream ones first; each batch goes through the rest of the graph.
+
+        With ``only``, what these have left.
+        """
         for name in self._flushing:
+            if only is not None and name not in only:
+                continue
             step = self._steps[name]
             for flusher in step.flushers():
                 yield from self._flush(step, flusher)

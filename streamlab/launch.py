@@ -26,10 +26,10 @@ from streamlab.pipeline import Pipeline
 from streamlab.redaction import Redact, Redactor
 from streamlab.run import Run
 from streamlab.runners import Runner
+from streamlab.runners.embedded import EmbeddedWork
 from streamlab.runners.endurance import OnOutage
 from streamlab.runners.host import LocalHost
 from streamlab.runners.local import LocalRunner
-from streamlab.runners.work import Work
 from streamlab.sinks import OnFiles, Sink, open_sink
 from streamlab.sinks.collect import Collect
 from streamlab.sources import Sparing, open_source
@@ -215,7 +215,7 @@ def _prepare(pipeline: object, source: Any, options: Options, *, live: bool) -> 
         else:
             resumption.resume(opened, saved, lines, sink, letters, journal)
             journal.restore(saved["books"], checkpoint.history(), saved["uptime"])
-        work = Work(
+        work = EmbeddedWork(
             engine,
             lines,
             sink,

@@ -118,12 +118,3 @@ class Intake:
             chunk = self.reader.take(MAX_BATCH, 0.1)
             if chunk is not None:
                 yield chunk.lines
-
-    def close(self) -> None:
-        """Read no more; of what listens, no more than has come."""
-        if self.reader is not None:
-            if isinstance(self._source, Listening):
-                self._source.stop_receiving()
-            else:
-                self.reader.close()
-            self.reader.wake()

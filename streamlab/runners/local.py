@@ -61,8 +61,8 @@ class LocalRunner:
         self._thread.start()
         try:
             self._await_first(None)
-            if self._work.intake.reader is not None and not self._work.apart and not self._work.stopping.is_set():
-                self._work.intake.reader.pump()
+            if self._work.reader is not None and not self._work.apart and not self._work.stopping.is_set():
+                self._work.reader.pump()
             self.wait(None)
         except KeyboardInterrupt:
             self.stop()
@@ -98,7 +98,7 @@ class LocalRunner:
         with self._lock:
             self._work.stopping.set()
             self._work.going.set()
-        self._work.intake.close()
+        self._work.close_intake()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for the end; tell whether it has come."""

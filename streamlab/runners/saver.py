@@ -6,17 +6,14 @@ checkpoint's transaction, then the source is told that it need not keep the line
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
 from streamlab.checkpoint import Checkpoint, Moment
 from streamlab.dead_letters import DeadLetterQueue
-from streamlab.engine import Engine
-from streamlab.errors import CheckpointError
 from streamlab.journal import Journal
-from streamlab.notices import Notice
 from streamlab.runners.endurance import Endurance
 from streamlab.runners.hands import Hands
 from streamlab.sinks import Durable, Sink
@@ -34,14 +31,13 @@ class Saver:
 
     Args:
         checkpoint: where to; without one the source is still told what the sink has.
-        engine: whose processors' state is saved.
+        states: gives what processors keep, by the name of a part of the checkpoint.
         source: how far it is read.
         sink: how far it is written.
         letters: the dead letter queue, if there is one.
         journal: the books.
         writing: says what to do when the sink, in the run's thread, cannot be written for now.
         endurance: the same of the checkpoint, and of what it rests on, in the other thread.
-        tell: takes a notice.
 
     Attributes:
         lasts: whether what is saved lasts, so that another run can go on with it.
@@ -50,25 +46,23 @@ class Saver:
     def __init__(
         self,
         checkpoint: Checkpoint | None,
-        engine: Engine,
+        states: Callable[[], Mapping[str, Packed]],
         source: Source,
         sink: Sink,
         letters: DeadLetterQueue | None,
         journal: Journal,
         writing: Endurance,
         endurance: Endurance,
-        tell: Callable[[Notice], None],
     ) -> None:
         self.lasts = checkpoint is not None
         self._checkpoint = checkpoint
-        self._engine = engine
+        self._states = states
         self._source = source
         self._sink = sink
         self._letters = letters
         self._journal = journal
         self._writing = writing
         self._endurance = endurance
-        self._tell = tell
         self._interval = INTERVAL if checkpoint is None else checkpoint.interval
         self._needed = self.lasts or isinstance(source, Acknowledging)
         self._hands: Hands | None = None
@@ -76,7 +70,6 @@ class Saver:
         self._next = 0.0
         self._changed = True
         self._ticks = journal.history.ticks
-        self._told: set[str] = set()
 
     def changed(self) -> None:
         """Take note that a batch has been booked since the last moment."""
@@ -136,7 +129,7 @@ class Saver:
         if self._checkpoint is not None:
             letters = None if self._letters is None else self._letters.mark()
             plain = {"source": position, "sink": sink, "letters": letters, "uptime": uptime, "books": self._journal.saved()}
-            parts = {name: packed(value) for name, value in plain.items()} | self._states()
+            parts = {name: packed(value) for name, value in plain.items()} | dict(self._states())
             history = self._journal.history
             oldest = history.ticks - len(history.since(0))
             rows = dict(enumerate(history.since(self._ticks), max(self._ticks, oldest)))
@@ -159,21 +152,3 @@ class Saver:
             self._checkpoint.save(moment)
             if self._letters is not None:
                 self._letters.settle(dead)
-
-    def _states(self) -> dict[str, Packed]:
-        return {f"state/{name}": self._state(name, kept) for name, kept in self._engine.kept().items()}
-
-    def _state(self, name: str, kept: Callable[[], Any]) -> Packed:
-        here = f"pipeline {self._engine.pipeline.name!r}, processor {name!r}"
-        try:
-            state = packed(kept())
-        except Exception as error:  # of the user's code, or of values that cannot be saved
-            raise CheckpointError(
-                f"{here}: its state cannot be saved: {type(error).__name__}: {error}; leave out what cannot be with"
-                " __getstate__, and make it anew in __setstate__"
-            ) from error
-        if state.pickled and name not in self._told:
-            self._told.add(name)
-            message = f"{here}: its state is more than plain data: it is pickled, and only read from a folder of one's own"
-            self._tell(Notice("pickled", name, message))
-        return state

@@ -1,16 +1,16 @@
-"""What the thread of a run does: take lines, work on them, hand outputs on, save, and end in order."""
+"""The life of a run: begin, bring lines to their end, save, and end in order. How lines are worked on is left open."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import partial
 
-from streamlab.batch import Batch, Chunk, Rows
 from streamlab.checkpoint import Checkpoint
 from streamlab.dead_letters import DeadLetterQueue
-from streamlab.engine import Engine
-from streamlab.errors import Outage, ProcessorFailed, RunError
+from streamlab.errors import Outage, RunError
 from streamlab.failures import Failure
 from streamlab.journal import Journal
 from streamlab.notices import Notice
@@ -18,31 +18,38 @@ from streamlab.runners import ENDED, State
 from streamlab.runners.bookkeeper import Bookkeeper
 from streamlab.runners.endurance import Endurance, OnOutage
 from streamlab.runners.host import LocalHost
-from streamlab.runners.intake import Intake
-from streamlab.runners.outlet import Outlet, Refused
+from streamlab.runners.reader import Reader
 from streamlab.runners.saver import Saver
-from streamlab.runners.watchdog import Watchdog
-from streamlab.segments import Stopped
 from streamlab.sinks import Finishing, Sink
-from streamlab.sources import Resumable, Source
+from streamlab.sources import Listening, Source
+from streamlab.state import Packed
 
-#: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
-PATIENCE = 0.1
 #: Seconds between two looks at a source that has nothing, at most.
 POLL_SECONDS = 0.25
 #: Seconds that lines which were taken from the source have to come to their end after a stop.
 DRAIN_SECONDS = 10.0
 
 
-class Work:
+class Work(ABC):
     """The work of one run, in one thread; others hold it by its events.
+
+    Args:
+        name: the pipeline's.
+        source: where lines come from.
+        sink: where outputs go.
+        journal: the books.
+        host: has clocks and threads.
+        stopping: set to have it end.
+        letters: the dead letter queue, if there is one.
+        checkpoint: where it is saved how far the run is.
+        on_outage: what to do when nothing can be written for now.
 
     Attributes:
         name: the pipeline's.
         source: where lines come from.
+        reader: reads the source in another thread; ``None`` where it has its lines at hand and nothing is gained.
         exception: why it failed.
         waiting: what it waits for before it can go on; ``None`` while it need not.
-        intake: takes the lines.
         books: keeps the journal.
         stopping: set to have it end.
         going: cleared to have it take no more lines for now.
@@ -54,7 +61,7 @@ class Work:
 
     def __init__(
         self,
-        engine: Engine,
+        name: str,
         source: Source,
         sink: Sink,
         journal: Journal,
@@ -64,15 +71,14 @@ class Work:
         letters: DeadLetterQueue | None = None,
         checkpoint: Checkpoint | None = None,
         on_outage: OnOutage = "fail",
-        watchdog: float | None = None,
     ) -> None:
         self.exception: BaseException | None = None
         self.waiting: str | None = None
-        self.name = engine.pipeline.name
+        self.reader: Reader | None = None
+        self.name = name
         self._phase: State = "starting"
         self._saving_waits = False
         self._ident = 0
-        self._engine = engine
         self.source = source
         self._sink = sink
         self._letters = letters
@@ -81,22 +87,64 @@ class Work:
         self.stopping = stopping
         self._endurance = Endurance(on_outage, stopping, partial(self._wait_for, sink.name))
         self._queueing = Endurance(on_outage, stopping, partial(self._wait_for, "" if letters is None else letters.name))
-        self.intake = Intake(engine, source, host)
         self.books = Bookkeeper(journal, host, (source, sink, letters))
-        self._outlet = Outlet(sink, host, self._endurance, self._book)
         waiting = Endurance(on_outage, stopping, self._checkpoint_waits)  # lines flow on meanwhile
-        self._saver = Saver(checkpoint, engine, source, sink, letters, journal, self._endurance, waiting, self.books.say)
+        self._saver = Saver(checkpoint, self._states, source, sink, letters, journal, self._endurance, waiting)
         self.going = threading.Event()
         self.going.set()
         self.first = threading.Event()  # the first moment lasts, or never will
         self.refused = False  # it never will
         self.done = threading.Event()
-        self._watch_after = watchdog
-        self._watchdog: Watchdog | None = None
-        self._under_way: tuple[float, int | None] | None = None  # since when, and the batch's first line
         self._drain_until: float | None = None
         self.apart = True  # whether the source is read by a thread of the run
         self._pump: threading.Thread | None = None
+
+    # What is left open
+
+    @abstractmethod
+    def progress(self) -> float | None:
+        """Return the share of the source that has been read and worked on."""
+
+    @abstractmethod
+    def give_up(self) -> None:
+        """Keep the lines that were taken from the source, and not brought to their end, as unfinished."""
+
+    @abstractmethod
+    def _until_ended(self) -> bool:
+        """Take lines and work on them until the source has ended, or a stop was asked for and none are left.
+
+        Returns:
+            Whether the source has ended.
+        """
+
+    @abstractmethod
+    def _flush(self) -> None:
+        """Bring what processors have left to its end; once, also if the run is gone on with after that."""
+
+    @abstractmethod
+    def _states(self) -> Mapping[str, Packed]:
+        """Return what processors keep at this moment, by the name of a part of the checkpoint."""
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Make ready, before the first moment."""
+
+    @abstractmethod
+    def _settle(self) -> None:
+        """Have all that was worked on booked."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Let go of what works on lines."""
+
+    def close_intake(self) -> None:
+        """Read no more; of what listens, no more than has come."""
+        if self.reader is not None:
+            if isinstance(self.source, Listening):
+                self.source.stop_receiving()
+            else:
+                self.reader.close()
+            self.reader.wake()
 
     @property
     def state(self) -> State:
@@ -108,12 +156,7 @@ class Work:
             return "draining"
         return phase if self.waiting is None else "paused"
 
-    def progress(self) -> float | None:
-        """Return the share of the source that has been read and worked on."""
-        share, lines = self.source.progress(), self.intake.lines()
-        if share is None or not lines:
-            return share
-        return share * min((self._journal.received - self._journal.resumed) / lines, 1.0)
+    # The way from beginning to end
 
     def do(self) -> None:
         """Work to the end; nothing is raised, see `exception`."""
@@ -138,6 +181,7 @@ class Work:
         It may not when it was stopped while that could not be saved: nothing has been read, and nothing is lost.
         """
         try:
+            self._open()
             self._save()
             self._saver.finish_saving()
         except Outage:
@@ -149,8 +193,8 @@ class Work:
             self.refused = True
             raise
         self.waiting = None
-        if self.apart and self.intake.reader is not None:
-            self._pump = threading.Thread(target=self.intake.reader.pump, name="streamlab-reader", daemon=True)
+        if self.apart and self.reader is not None:
+            self._pump = threading.Thread(target=self.reader.pump, name="streamlab-reader", daemon=True)
             self._pump.start()
         self.first.set()
         return True
@@ -158,19 +202,11 @@ class Work:
     def _go(self) -> None:
         """Work until the end, and save it."""
         self._phase = "running"
-        if self._watch_after is not None:
-            self._watchdog = Watchdog(
-                self._engine.pipeline.name,
-                self._ident,
-                lambda: self._under_way if self.waiting is None else None,  # who waits does not hang
-                self.books.say,
-                seconds=self._watch_after,
-            )
         ended = self._until_ended()
         self._phase = "draining"
         if ended or not self._saver.lasts:  # else whoever goes on with this run still needs what processors keep
             self._flush()
-        self._outlet.finish_writing()
+        self._settle()
         if isinstance(self._sink, Finishing):
             self._endurance.call(self._sink.finish)
         self.books.end()  # the uptime that is saved is the one that it has at the end
@@ -179,57 +215,16 @@ class Work:
         self._save()
         self._saver.finish_saving()
 
-    def _flush(self) -> None:
-        """Bring what processors have left to its end; once, also if the run is gone on with after that."""
-        if self._journal.flushed:
-            return
-        self._under_way = self._host.clock(), None
-        for batch in self._engine.flush():
-            self._outlet.hand_on(batch)
-            self._in_time()
-            self._under_way = self._host.clock(), None
-        self._journal.flushed, self._under_way = True, None
-
-    def _until_ended(self) -> bool:
-        """Take lines and work on them until the source has ended, or a stop was asked for and the buffer is empty.
-
-        Returns:
-            Whether the source has ended.
-        """
-        while True:
-            self._hold()
-            if self.stopping.is_set() and self._drained():
-                return False
-            chunk, rows = self.intake.next(0.0 if self._outlet.writing else POLL_SECONDS)
-            if chunk is None:
-                self._outlet.finish_writing()
-            elif chunk.lines:
-                self._one(chunk, rows)
-            else:
-                return not self.stopping.is_set()
-            self._save_if_due()
-            self.books.tick()
-
     def _hold(self) -> None:
         """Wait while the run is paused."""
         if self.going.is_set():
             return
-        self._outlet.finish_writing()
+        self._settle()
         self._phase = "paused"
         while not self.going.wait(POLL_SECONDS) and not self.stopping.is_set():
             self._save_if_due()
             self.books.tick()
         self._phase = "running"
-
-    def _drained(self) -> bool:
-        """Tell whether no lines are left that were taken from the source before the stop."""
-        self._phase = "draining"
-        if self._pump is not None and not self.source.blocking:
-            self._pump.join(POLL_SECONDS)  # it is at its last lines
-        if self.intake.drained():
-            return True
-        self._in_time()
-        return False
 
     def _in_time(self) -> None:
         """After a stop, see to it that the end comes soon.
@@ -243,64 +238,9 @@ class Work:
         self._drain_until = self._drain_until or now + DRAIN_SECONDS
         if now > self._drain_until:
             raise RunError(
-                f"pipeline {self._engine.pipeline.name!r} did not come to its end within {DRAIN_SECONDS:g} s after it was"
+                f"pipeline {self.name!r} did not come to its end within {DRAIN_SECONDS:g} s after it was"
                 " stopped; the lines that it did not get to are in run.unfinished"
             )
-
-    def give_up(self) -> None:
-        """Keep the lines that were taken from the source, and not brought to their end, as unfinished."""
-        try:
-            self._journal.leave(self._outlet.give_up())
-        finally:
-            for lines in self.intake.left():
-                self._journal.leave(lines)
-
-    def _one(self, chunk: Chunk, rows: Rows | None) -> None:
-        """Work on one chunk, in several batches when it takes long."""
-        start, lines, first = self._host.clock(), len(chunk.lines), self._handed_on()
-        self.books.begin(chunk)
-        try:
-            while True:
-                now = self._host.clock()
-                self._under_way = now, first
-                batch = self._engine.process(chunk, first, now + PATIENCE, rows)
-                self._outlet.hand_on(batch)
-                self._under_way = None
-                if len(batch.lines) == len(chunk.lines):
-                    break
-                self._save_if_due()
-                self.books.tick()
-                first, chunk, rows = self._handed_on(), chunk.split(len(batch.lines))[1], None
-                if self.stopping.is_set() and self.intake.reader is None:  # as if not read: they are still where they were
-                    self.books.give_back(chunk)
-                    break
-                self._in_time()
-        except BaseException:
-            # None of them is booked while the batch before is still being written: that comes first.
-            booked = max(self._journal.received - first, 0)
-            self._journal.leave(self._outlet.give_up())
-            self._journal.leave(chunk.lines[booked:])
-            raise
-        self.intake.adapt(lines, self._host.clock() - start)
-
-    def _handed_on(self) -> int:
-        """Return how many lines the sink has, or is being given: the number of the next one."""
-        return self._journal.received + self._outlet.lines
-
-    def _book(self, batch: Batch, refused: Refused) -> None:
-        """Book a batch whose outputs the sink has taken, but for those that it refused."""
-        dead = self.books.book(batch, refused)
-        self._saver.changed()
-        if dead and self._letters is not None:
-            self._write_letters(self._letters, dead)
-        if isinstance(batch.stopped, Stopped):
-            failure = batch.stopped.failure
-            why = "; mend what hangs" if failure.kind == "worker_died" else ' (on_error="stop")'
-            where = self._journal.covered(failure.where(self._engine.pipeline.name))
-            raise ProcessorFailed(where + why) from batch.stopped.cause
-        if batch.places is not None and isinstance(self.source, Resumable):
-            self.source.passed(batch.places, len(batch.lines))
-        batch.places = None  # they hold what the lines were read from
 
     def _write_letters(self, queue: DeadLetterQueue, dead: list[Failure]) -> None:
         """Write dead letters to the queue; tell how many are not in it if it takes no more."""
@@ -336,7 +276,7 @@ class Work:
     def _save_if_due(self) -> None:
         """Save where the run is, if it is time."""
         if self._saver.due(self._host.clock()):
-            self._outlet.finish_writing()
+            self._settle()
             self._save()
 
     def _save(self) -> None:
@@ -354,8 +294,7 @@ class Work:
     def _end(self, state: State) -> None:
         """Let go of everything, and be done, whatever happened."""
         self.books.end()
-        self._under_way = None
-        for step in (self._end_watch, self._end_reading, self.give_up, self._close, self._say_last):
+        for step in (self._let_go, self._end_reading, self.give_up, self._close, self._say_last):
             try:
                 step()
             except BaseException as error:  # the first is the one to tell of; the next step is done whatever happened
@@ -364,12 +303,8 @@ class Work:
         self.first.set()
         self.done.set()
 
-    def _end_watch(self) -> None:
-        if self._watchdog is not None:
-            self._watchdog.close()
-
     def _end_reading(self) -> None:
-        self.intake.close()
+        self.close_intake()
         if self._pump is not None and not self.source.blocking:
             self._pump.join(POLL_SECONDS)
 

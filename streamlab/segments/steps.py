@@ -35,6 +35,7 @@ class Step:
         kernel: of a columnar processor the function over columns.
         ways: of a columnar processor where its results may go, as it numbers them.
         ordered: whether it is columnar and keeps state from value to value.
+        touched: keys whose instances have seen values since somebody emptied it; ``None`` when nobody wants to know.
     """
 
     __slots__ = (
@@ -51,10 +52,19 @@ class Step:
         "seconds",
         "shapes",
         "targets",
+        "touched",
         "ways",
     )
 
-    def __init__(self, processor: Processor, host: Host, limits: Limits, kept: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        processor: Processor,
+        host: Host,
+        limits: Limits,
+        kept: Mapping[str, Any] | None = None,
+        *,
+        tracked: bool = False,
+    ) -> None:
         self.processor = processor
         self.name = processor.name
         self.targets: dict[Target, Target] = {tag: sys.intern(tag) if isinstance(tag, str) else tag for tag in processor.to}
@@ -64,6 +74,7 @@ class Step:
         self.shapes: set[str] = set()
         self.seconds: float | None = None
         self.bare: set[type] = set()
+        self.touched: set[Any] | None = set() if tracked and processor.key is not None else None
         self._instances: dict[Any, Any] = {}
         columnar = processor.columnar
         self.kernel = columnar.bind() if columnar is not None else None
@@ -75,7 +86,7 @@ class Step:
             call = _one_by_one(self.kernel, self.ways)
             self._instances.setdefault(None, self.kernel)
         else:
-            call = _bind(processor, self._instances)
+            call = _bind(processor, self._instances, self.touched)
         if processor.retry is not None or self.handler is not None:
             call = _on_a_copy(call)
         self.attempt = call
@@ -87,8 +98,19 @@ class Step:
 
     def kept(self) -> dict[str, Any]:
         """Return the state of its instances, for another step that goes on with it."""
-        states = [state_of(instance) for instance in self._instances.values()]
-        return {"of": self.processor.keeps, "keys": list(self._instances), "states": states}
+        return self._kept(self._instances)
+
+    def changed(self) -> dict[str, Any]:
+        """Return the state of the instances that have seen values since this was asked for before; see `kept`."""
+        if self.touched is None:
+            return self.kept()
+        made = self._kept({key: self._instances[key] for key in self.touched})
+        self.touched.clear()
+        return made
+
+    def _kept(self, instances: Mapping[Any, Any]) -> dict[str, Any]:
+        states = [state_of(instance) for instance in instances.values()]
+        return {"of": self.processor.keeps, "keys": list(instances), "states": states}
 
     def _restore(self, kept: Mapping[str, Any]) -> None:
         for key, state in zip(kept["keys"], kept["states"], strict=True):
@@ -142,8 +164,8 @@ def _one_by_one(kernel: Kernel, ways: Sequence[Target]) -> Callable[[Any], Any]:
     return lambda value: evaluate_one(kernel, ways, value)
 
 
-def _bind(processor: Processor, instances: dict[Any, Any]) -> Callable[[Any], Any]:
-    """Return the function for a value; instances of a class are kept by key in ``instances``."""
+def _bind(processor: Processor, instances: dict[Any, Any], touched: set[Any] | None) -> Callable[[Any], Any]:
+    """Return the function for a value; instances of a class are kept by key in ``instances``, and those used noted."""
     target = processor.target
     if not processor.stateful:
         return target  # type: ignore[no-any-return]
@@ -157,6 +179,8 @@ def _bind(processor: Processor, instances: dict[Any, Any]) -> Callable[[Any], An
         instance = instances.get(which)
         if instance is None:
             instance = instances[which] = target()
+        if touched is not None:
+            touched.add(which)
         return instance(value)
 
     return keyed

@@ -108,6 +108,31 @@ class Durable(Protocol):
         ...
 
 
+class Writer(Protocol):
+    """Writes outputs apart from all others, perhaps on another machine; it can be pickled."""
+
+    def write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> Sequence[tuple[int, BaseException]]:
+        """Take one batch, as of `Sink.write`."""
+        ...
+
+    def close(self) -> list[str]:
+        """See to it that what was written survives a crash, and return the names of the files."""
+        ...
+
+
+@runtime_checkable
+class Parting(Protocol):
+    """What a sink has beside `Sink` when outputs can be written apart from each other, by several writers."""
+
+    def writer(self) -> Writer:
+        """Return what writes outputs."""
+        ...
+
+    def adopt(self, names: Sequence[str]) -> None:
+        """Take in what a writer has written, in order."""
+        ...
+
+
 def open_sink(output: object) -> Sink:
     """Return the sink that ``output`` stands for; if it is `Durable`, it is to begin or to resume yet.
 

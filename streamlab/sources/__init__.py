@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Generator, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import PurePath
 from typing import Any, Protocol, runtime_checkable
@@ -86,6 +86,40 @@ class Acknowledging(Protocol):
 
         Without a checkpoint it is called about once a second, when the sink has taken what came of them.
         """
+        ...
+
+
+class Part(Protocol):
+    """Some of the lines of a source, to be read apart from the others, perhaps on another machine; it can be pickled."""
+
+    def chunks(self, *, max_line_bytes: int, columns: bool) -> Generator[Chunk, None, Any]:
+        """Yield the lines in chunks, and return where they end, for `Splitting.finished`: plain data.
+
+        Raises:
+            SourceError: they cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class Splitting(Protocol):
+    """What a source has beside `Source` when parts of it can be read apart from each other, by several readers."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing more will come."""
+        ...
+
+    def split(self, lines: int, parts: int) -> Sequence[Part]:
+        """Return what is to be read next, in order: about so many lines, in about so many parts; empty if nothing is there.
+
+        Raises:
+            SourceError: it cannot be looked at.
+        """
+        ...
+
+    def finished(self, part: Part, end: Any) -> None:
+        """Take note that a part is through, and where it ended, as its ``chunks`` returned it; called in order."""
         ...
 
 

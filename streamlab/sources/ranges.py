@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from io import FileIO
+from typing import Any
 
+from streamlab.batch import Chunk, Places
 from streamlab.errors import SourceError
+from streamlab.identity import Mark, key_of
 from streamlab.sources.compressed import BLOCK, extension
+from streamlab.sources.files import FileSource
+from streamlab.sources.reader import LineReader
+from streamlab.sources.remembered import Read
+from streamlab.sources.text import Text
+
+#: Ranges of small files, for each part that was asked for, at most.
+MOST_FILES = 16
+#: Bytes of a file from which it is guessed how long its lines are.
+SAMPLE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +37,108 @@ class FileRange:
     path: str
     start: int
     stop: int
+
+    def chunks(self, *, max_line_bytes: int, columns: bool) -> Generator[Chunk, None, Any]:
+        """Yield the lines, and return what is known of the file then, see `SplitFiles.finished`.
+
+        Raises:
+            SourceError: the file cannot be read, or is damaged; what comes before has been given.
+        """
+        try:
+            file = open(self.path, "rb", buffering=0)  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise SourceError(f"{self.path} cannot be opened: {error.strerror}") from error
+        with file:
+            text = Text(file, self.path, BLOCK)
+            blocks: Iterator[bytes]
+            if extension(self.path):
+                text.go_to(self.start)
+                at, blocks = self.start, text
+            else:
+                at, blocks = blocks_of(file, self)
+                text.go_to(at)
+            read = Read(self.path, (0, 0))
+            reader = LineReader(blocks, self.path, max_line_bytes, columns=columns, of=read, at=at, before=text.before)
+            last: Places | None = None
+            count = 0
+            while (chunk := reader.read(BLOCK)).lines:
+                last, count = chunk.places, len(chunk.lines)
+                yield chunk
+            if last is None:
+                return None
+            last.within.pass_to(last.start(count))
+            return [list(Mark.of(text.head, len(text.head))), list(read.passed), last.start(count - 1)]
+
+
+class SplitFiles(FileSource):
+    """The lines of files, as `FileSource` has them, in ranges that can be read apart from each other.
+
+    How large files are is looked at when it is their turn. Files must be there, at the same paths, wherever they are read.
+    """
+
+    kind = "files"
+
+    def __init__(self, paths: Sequence[str], *, name: str | None = None, max_line_bytes: int = 1_048_576) -> None:
+        super().__init__(paths, name=name, max_line_bytes=max_line_bytes)
+        self._ranges: deque[FileRange] = deque()
+        self._reads: dict[str, Read] = {}
+        self._read_bytes = 0
+        self._line_bytes = 0.0  # of a line, about
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there are no more ranges."""
+        return not self._ranges and not self._waiting
+
+    def split(self, lines: int, parts: int) -> list[FileRange]:
+        """Return the next ranges; of small files there may be more than so many.
+
+        Raises:
+            SourceError: a file is missing.
+        """
+        chosen: list[FileRange] = []
+        left = float(lines)
+        while left > 0 and len(chosen) < MOST_FILES * parts and not self.exhausted:
+            if not self._ranges:
+                self._ranges.extend(self._ranges_of(self._waiting.popleft()[0]))
+                continue
+            length = max(int(min(left, lines / parts) * self._line_bytes), 1)
+            part = self._ranges.popleft()
+            if not extension(part.path) and part.stop - part.start > 1.5 * length:
+                self._ranges.appendleft(FileRange(part.path, part.start + length, part.stop))
+                part = FileRange(part.path, part.start, part.start + length)
+            chosen.append(part)
+            left -= (part.stop - part.start) / self._line_bytes
+        return chosen
+
+    def _ranges_of(self, path: str) -> Iterator[FileRange]:
+        """Yield one range for what is to be read of a file, nothing if there is nothing."""
+        try:
+            file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise SourceError(f"{path} cannot be opened: {error.strerror}") from error
+        with file:
+            status = os.fstat(file.fileno())
+            text = Text(file, path, BLOCK)
+            self._reads[path], start = self._remembered.recognise(text, path, key_of(status))
+            sample = os.pread(file.fileno(), SAMPLE, min(start, max(status.st_size - SAMPLE, 0)))
+        self._line_bytes = max(len(sample) / max(sample.count(b"\n"), 1), 1.0)
+        if extension(path):
+            yield FileRange(path, start, start + status.st_size)
+        elif start < status.st_size:
+            yield FileRange(path, start, status.st_size)
+
+    def finished(self, part: FileRange, end: Any) -> None:
+        """Take note that a range is through."""
+        self._read_bytes += part.stop - part.start
+        if end is not None:
+            read = self._reads[part.path]
+            head, passed, read.last = end
+            read.head, read.passed = Mark(*head), Mark(*passed)
+
+    def progress(self) -> float | None:
+        """Return the share of the bytes on disk whose lines are through."""
+        return min(self._read_bytes / self._total, 1.0) if self._total else 1.0
 
 
 def ranges_of(path: str, size: int, length: int) -> Iterator[FileRange]:

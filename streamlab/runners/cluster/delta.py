@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.batch import Batch
-from streamlab.failures import Failure
 from streamlab.metrics import Counted, Ledger
-from streamlab.paths import Paths, Twig
+from streamlab.paths import Node, Paths, Twig
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What came of some lines, or of some rows of theirs.
+    """What came of some lines, or of some rows of theirs, in one tree of paths.
 
     Attributes:
         twigs: the nodes that branches came to, and those on the way to them.
         counted: how many came there, and what it took.
-        failures: what failed.
     """
 
     twigs: Sequence[Twig]
     counted: Counted
-    failures: Sequence[Failure]
 
     @classmethod
-    def of(cls, ledger: Ledger, paths: Paths, failures: Sequence[Failure]) -> Delta:
-        """Return what a ledger has, of a tree."""
+    def of(cls, ledger: Ledger, paths: Paths, others: Iterable[int] = ()) -> Delta:
+        """Return what a ledger has, of a tree; with ``others``, nodes that are told of besides."""
         counted = ledger.counted()
-        return cls(paths.pruned(counted.branches), counted, failures)
+        return cls(paths.pruned({*counted.branches, *others}), counted)
 
-    def add_to(self, ledger: Ledger, paths: Paths) -> None:
-        """Book it in another ledger, whose tree takes in the nodes."""
-        grafted = paths.graft(self.twigs)
+    def add_to(self, ledger: Ledger, paths: Paths, grafted: Mapping[int, Node] | None = None) -> None:
+        """Book it in another ledger, whose tree takes in the nodes, or has them already."""
+        nodes = paths.graft(self.twigs) if grafted is None else grafted
         branches: Counter[int] = Counter()
         for id, count in self.counted.branches.items():
-            branches[grafted[id].id] += count
+            branches[nodes[id].id] += count
         ledger.merge(paths, replace(self.counted, branches=branches))
 
 

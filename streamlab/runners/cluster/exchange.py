@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.batch import Batch, Rows
+from streamlab.columns import Column
 from streamlab.paths import Paths, Twig
 from streamlab.processors import Processor
 from streamlab.runners.cluster.partitions import partition_of
@@ -31,6 +32,8 @@ class Block:
         lines: the line that each row came from.
         values: the value of each row.
         observed: whether the visits of each row are to be observed, shape ``(rows,)``.
+        kept: whether its line is kept for traces, shape ``(rows,)``.
+        offsets: where the line of each row is in its source, as far as a worker knows.
     """
 
     twigs: Sequence[Twig]
@@ -39,6 +42,38 @@ class Block:
     lines: Sequence[str]
     values: Sequence[Any]
     observed: NDArray[np.bool_]
+    kept: NDArray[np.bool_]
+    offsets: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Rows that have come to a stage, in order; each is as a line.
+
+    Attributes:
+        rows: the rows.
+        places: their places.
+        kept: whether their lines are kept for traces.
+        offsets: where their lines are in the source.
+    """
+
+    rows: Rows
+    places: NDArray[np.int64]
+    kept: NDArray[np.bool_]
+    offsets: Sequence[Any]
+
+
+def chosen(values: Sequence[Any], rows: NDArray[np.int64]) -> list[Any]:
+    """Return some of the values of a list or a column."""
+    if isinstance(values, Column):
+        return values.take(rows).to_list()
+    return [values[row] for row in rows.tolist()]
+
+
+def stacked(places: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return places one after the other, the shorter ones filled up."""
+    width = max(part.shape[1] for part in places)
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in places])
 
 
 def places_after(batch: Batch, places: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -61,6 +96,7 @@ def shared_out(
     places: NDArray[np.int64],
     processors: Mapping[str, Processor],
     partitions: int,
+    offsets: Sequence[Any] = (),
 ) -> dict[int, Block]:
     """Return the rows of a batch that stand at what is placed in a later stage as blocks, by partition.
 
@@ -70,46 +106,54 @@ def shared_out(
         places: of all rows of the batch.
         processors: by name.
         partitions: how many there are.
+        offsets: of its lines, where they are in their source.
     """
     rows = standing(batch, stage.placed)
     names = [batch.paths.nodes[id].processor or "" for id in batch.ids[rows].tolist()]
+    values = chosen(batch.values, rows)
     target = np.array(
         [
-            partition_of(processors[name], batch.values[row], partitions, stage.loops.get(name))
-            for name, row in zip(names, rows.tolist(), strict=True)
+            partition_of(processors[name], value, partitions, stage.loops.get(name))
+            for name, value in zip(names, values, strict=True)
         ],
         dtype=np.int64,
     )
     origin = np.arange(len(batch.ids), dtype=np.int64) if batch.origin is None else batch.origin
     blocks = {}
     for partition in np.unique(target).tolist():
-        own = rows[target == partition]
+        among = np.flatnonzero(target == partition)
+        own = rows[among]
+        observed = np.isin(origin[own], list(batch.hops))
+        failed = np.isin(origin[own], [f.line_no - batch.first for f in batch.failures if f.line_no is not None])
         blocks[partition] = Block(
             batch.paths.pruned(np.unique(batch.ids[own]).tolist()),
             batch.ids[own].astype(np.int64),
             places[own],
-            [batch.lines[line] for line in origin[own].tolist()],
-            [batch.values[row] for row in own.tolist()],
-            np.isin(origin[own], list(batch.hops)),
+            chosen(batch.lines, origin[own]),
+            [values[row] for row in among.tolist()],
+            observed,
+            observed | failed,
+            chosen(offsets, origin[own]) if len(offsets) else [None] * len(own),
         )
     return blocks
 
 
-def put_together(blocks: Sequence[Block], paths: Paths) -> tuple[Rows, NDArray[np.int64]]:
-    """Return the rows of blocks in order, standing in a tree, and their places; each row counts as a line of its own."""
+def put_together(blocks: Sequence[Block], paths: Paths) -> Arrived:
+    """Return the rows of blocks in order, standing in a tree; each row counts as a line of its own."""
     ids: list[int] = []
     values: list[Any] = []
     lines: list[str] = []
+    offsets: list[Any] = []
     for block in blocks:
         grafted = paths.graft(block.twigs)
         ids += [grafted[id].id for id in block.ids.tolist()]
         values += block.values
         lines += block.lines
-    width = max(block.places.shape[1] for block in blocks)
-    places = np.concatenate([np.pad(block.places, ((0, 0), (0, width - block.places.shape[1]))) for block in blocks])
+        offsets += block.offsets
+    places = stacked([block.places for block in blocks])
     observed = np.concatenate([block.observed for block in blocks])
+    kept = np.concatenate([block.kept for block in blocks])
     order = np.lexsort(places.T[::-1])
-    rows = Rows([lines[row] for row in order.tolist()], np.array(ids, dtype=np.int64)[order], [])
-    rows.values = [values[row] for row in order.tolist()]
+    rows = Rows(chosen(lines, order), np.array(ids, dtype=np.int64)[order], chosen(values, order))
     rows.observed = np.flatnonzero(observed[order]).tolist()
-    return rows, places[order]
+    return Arrived(rows, places[order], kept[order], chosen(offsets, order))

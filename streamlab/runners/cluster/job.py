@@ -1,0 +1,183 @@
+"""What all tasks of a run have in common, and what a worker keeps of it from task to task."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from streamlab.engine import Engine
+from streamlab.errors import PipelineError, RunError
+from streamlab.pipeline import Pipeline
+from streamlab.redaction import Redact, Redactor
+from streamlab.runners.cluster.partitions import partition_of
+from streamlab.runners.host import LocalHost
+from streamlab.segments.stages import Stage, stages_of
+from streamlab.sinks import Writer
+from streamlab.traces import TraceMode
+
+#: Jobs that a worker keeps engines of.
+KEPT_JOBS = 4
+#: What becomes of outputs: they come back as they are, as text, or with their lines; or the worker writes them.
+Returned = Literal["values", "text", "lines", "parts"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do with lines, wherever it is done.
+
+    Attributes:
+        pipeline: the pipeline.
+        partitions: how many there are of each stage that keeps state.
+        trace: what is kept of lines.
+        trace_limit: how many of the last lines.
+        redact: what is covered in traces and failures.
+        returned: what becomes of outputs.
+        writer: writes them on the worker.
+    """
+
+    pipeline: Pipeline
+    partitions: int
+    trace: TraceMode = False
+    trace_limit: int = 1000
+    redact: Redact | None = None
+    returned: Returned = "values"
+    writer: Writer | None = None
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """The stages of the pipeline."""
+        return stages_of(self.pipeline)
+
+    def homes(self, number: int) -> Mapping[str, int | None]:
+        """Return where each processor that is placed in a stage is: its partition, or ``None`` for all of them."""
+        stage, processors = self.stages[number], self.pipeline.processors
+        return {
+            name: partition_of(processors[name], None, self.partitions, stage.loops.get(name))
+            if processors[name].key is None or name in stage.loops
+            else None
+            for name in processors
+            if name in stage.placed
+        }
+
+    def here(self, number: int, partition: int) -> list[str]:
+        """Return the processors of a stage whose values come to a partition."""
+        return [name for name, home in self.homes(number).items() if home is None or home == partition]
+
+    def used(self, number: int) -> list[int]:
+        """Return the partitions of a stage that values come to."""
+        homes = self.homes(number).values()
+        return [p for p in range(self.partitions) if any(home is None or home == p for home in homes)]
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A job on its way.
+
+    Attributes:
+        id: tells it from all others.
+        data: the job.
+    """
+
+    id: str
+    data: bytes
+
+    @classmethod
+    def of(cls, job: Job) -> Sealed:
+        """Return a job to be sent.
+
+        Raises:
+            PipelineError: a processor cannot be sent.
+            RunError: something else of it cannot.
+        """
+        import cloudpickle  # functions and classes of a notebook, too
+
+        for processor in job.pipeline.processors.values():
+            try:
+                pickle.loads(cloudpickle.dumps(processor))
+            except Exception as error:  # of the user's objects
+                raise PipelineError(
+                    f"pipeline {job.pipeline.name!r}, processor {processor.name!r}: it cannot be sent to a worker:"
+                    f" {type(error).__name__}: {error}; what it uses must be made in the function or class itself"
+                ) from error
+        try:
+            data = cloudpickle.dumps(job)
+        except Exception as error:
+            raise RunError(f"the run cannot be sent to workers: {type(error).__name__}: {error}") from error
+        return cls(hashlib.blake2b(data, digest_size=8).hexdigest(), data)
+
+
+class Site:
+    """What a worker keeps of a job: engines, which know by now how lines usually go, and the state of partitions.
+
+    Attributes:
+        job: the job.
+        redactor: covers texts.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.redactor = None if job.redact is None else Redactor(job.redact)
+        self._free: dict[bool, list[Engine]] = {False: [], True: []}
+        self._kept: dict[tuple[int, int], tuple[str, Engine]] = {}
+
+    @contextmanager
+    def reader(self, careful: bool) -> Iterator[Engine]:
+        """Lend an engine of the first stage; a ``careful`` one runs functions in a process of their own."""
+        try:
+            engine = self._free[careful].pop()
+        except IndexError:
+            engine = self._engine(0, parallel=careful)
+        engine.reset_clock()
+        yield engine
+        self._free[careful].append(engine)
+
+    def _engine(self, number: int, *, parallel: bool = False, kept: Mapping[str, Any] | None = None) -> Engine:
+        host = LocalHost(threading.Event())  # one an engine: it has threads and an event loop, and is not for two at a time
+        return Engine(
+            self.job.pipeline,
+            host,
+            observe_all=self.job.trace == "hops",
+            parallel=parallel,
+            kept=kept,
+            only=self.job.stages[number].processors,
+            tracked=number > 0,
+        )
+
+    def take(self, number: int, partition: int, tip: str) -> Engine | None:
+        """Take the engine of a partition away, if it is where ``tip`` says; whoever has it brings it back with `keep`."""
+        kept = self._kept.pop((number, partition), None)
+        if kept is None or kept[0] != tip:
+            return None
+        kept[1].reset_clock()
+        return kept[1]
+
+    def restored(self, number: int, kept: Mapping[str, Any]) -> Engine:
+        """Return an engine of a stage with what its processors keep."""
+        return self._engine(number, kept=kept)
+
+    def keep(self, number: int, partition: int, tip: str, engine: Engine) -> None:
+        """Keep the engine of a partition for the next task."""
+        self._kept[number, partition] = tip, engine
+
+
+_sites: OrderedDict[str, Site] = OrderedDict()
+_lock = threading.Lock()
+
+
+def site_of(sealed: Sealed) -> Site:
+    """Return what this process keeps of a job."""
+    with _lock:
+        site = _sites.pop(sealed.id, None)
+        if site is None:
+            site = Site(pickle.loads(sealed.data))
+            while len(_sites) >= KEPT_JOBS:
+                _sites.popitem(last=False)
+        _sites[sealed.id] = site
+    return site
