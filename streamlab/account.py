@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from streamlab import report
 from streamlab.dead_letters.letter import LETTER_COLUMNS, letters_of
 from streamlab.errors import RunError, TraceError
-from streamlab.failures import ERROR_COLUMNS
+from streamlab.failures import CLUSTER_COLUMNS, ERROR_COLUMNS
 from streamlab.journal import Journal
 from streamlab.metrics import Snapshot
 from streamlab.notices import NOTICE_COLUMNS
@@ -148,7 +148,8 @@ class Account:
         """What failed, the last 10,000 of it; ``attrs["total"]`` says how many there were."""
         with self._journal() as journal:
             rows, total = [failure.row() for failure in journal.failures.recent], journal.failures.total
-        frame = table(rows, ERROR_COLUMNS)
+        where = CLUSTER_COLUMNS if any(row["worker"] for row in rows) else ()
+        frame = table(rows, (*ERROR_COLUMNS, *where))
         frame.attrs["total"] = total
         return frame
 

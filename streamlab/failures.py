@@ -10,6 +10,8 @@ from types import CodeType, TracebackType
 from typing import Any
 
 ERROR_COLUMNS = ("line_no", "time", "processor", "kind", "error", "message", "line", "attempts", "traceback")
+#: What a run on a cluster tells besides, of failures and of lines: where they were in the source, and who had them.
+CLUSTER_COLUMNS = ("source", "place", "worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Failure:
         path: the processors it had visited, ``start > warn``.
         dead: whether it became a dead letter (not skipped, nor handled by another processor).
         number: of a dead letter, how many came before it in the run, and in those that it goes on with.
+        worker: on a cluster, who found it.
     """
 
     line_no: int | None
@@ -62,6 +65,7 @@ class Failure:
     path: str = ""
     dead: bool = True
     number: int = -1
+    worker: str = ""
 
     def row(self) -> dict[str, Any]:
         """Return all there is, by name."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamlab.batch import Batch, Chunk
+from streamlab.crew import WorkerInfo
 from streamlab.failures import Failure, Failures
 from streamlab.metrics import History, Ledger, Snapshot
 from streamlab.notices import Notices
@@ -30,6 +31,9 @@ class Journal:
         version: of its pipeline.
         redactor: covers what nobody is to read, before anything is kept.
         unfinished: lines that were read and not brought to an end, with their numbers.
+        workers: on a cluster, the ledger of each worker, by name; their sum is the ledger, but for what a sink refused.
+        crew: the workers that are there now.
+        estimates: by worker how many lines it says that it has worked on; some of them may have to be done once more.
     """
 
     ledger: Ledger
@@ -46,6 +50,9 @@ class Journal:
     version: str = ""
     redactor: Redactor | None = None
     unfinished: list[tuple[int, str]] = field(default_factory=list)
+    workers: dict[str, Ledger] = field(default_factory=dict)
+    crew: Sequence[WorkerInfo] = ()
+    estimates: dict[str, int] = field(default_factory=dict)
 
     def begin(self, chunk: Chunk) -> None:
         """Book lines that are handed to the engine: those that enter are in flight until their batch is booked."""
@@ -100,6 +107,7 @@ class Journal:
             "ledger": settled.saved(),
             "failures": [self.failures.total, self.failures.dead],
             "lost": [self.notices.lost_lines, self.notices.lost_bytes],
+            "workers": {name: ledger.saved() for name, ledger in self.workers.items()},
         }
 
     def restore(self, saved: Mapping[str, Any], history: Iterable[tuple[int, Any]], uptime: float) -> None:
@@ -109,6 +117,9 @@ class Journal:
         self.ledger.restore(saved["ledger"])
         self.failures.total, self.failures.dead = saved["failures"]
         self.notices.lost_lines, self.notices.lost_bytes = saved["lost"]
+        for name, ledger in saved.get("workers", {}).items():
+            self.workers[name] = Ledger("")
+            self.workers[name].restore(ledger)
         self.history.restore(history, self.ledger.snapshot(uptime))
 
     def tick(self, time: float, uptime: float) -> Snapshot:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,19 +30,24 @@ from streamlab.runners.embedded import EmbeddedWork
 from streamlab.runners.endurance import OnOutage
 from streamlab.runners.host import LocalHost
 from streamlab.runners.local import LocalRunner
+from streamlab.runners.work import Work
 from streamlab.sinks import OnFiles, Sink, open_sink
 from streamlab.sinks.collect import Collect
-from streamlab.sources import Sparing, open_source
+from streamlab.sources import Source, Sparing, open_source
 from streamlab.sources.own import Own
 from streamlab.traces import TRACE_MODES, TraceMode, Traces
 
 #: Outputs that a live run without a sink keeps.
 LIVE_OUTPUTS = 10_000
+#: Partitions of a run, unless it is told otherwise.
+MAX_PARTITIONS = 64
 #: Processes of a run.
 MAX_WORKERS = 1024
 
 Output = str | Path | Sink | Callable[[Any], object] | None
 Folder = str | os.PathLike[str]
+#: ``"local"``, a scheduler's address, a `dask.distributed.Client`, or a `streamlab.runners.cluster.backend.Backend`.
+Cluster = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +61,7 @@ class Options:
     trace: TraceMode = False
     trace_limit: int = 1000
     output: Output = None
-    workers: int = 1
+    workers: int | None = None
     isolation: Literal["thread", "process"] = "thread"
     follow: bool = False
     checkpoint: Folder | Checkpoint | None = None
@@ -64,14 +69,22 @@ class Options:
     on_outage: OnOutage = "fail"
     redact: Redact | None = None
     watchdog: float | None = 10.0
+    cluster: Cluster = None
+    partitions: int | None = None
+    epoch_lines: int = 200_000
+    max_in_flight: int = 4
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         if not any(self.trace is mode or (isinstance(self.trace, str) and self.trace == mode) for mode in TRACE_MODES):
             raise RunError(f"trace={self.trace!r}: use False, True, 'all' or 'hops'")
-        for name in ("trace_limit", "workers"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise RunError(f"{name}={getattr(self, name)!r}: it must be a whole number, at least 1")
-        if self.workers > MAX_WORKERS:
+        for name in ("trace_limit", "workers", "partitions", "epoch_lines", "max_in_flight"):
+            value = getattr(self, name)
+            if value is None and name in ("workers", "partitions"):
+                continue
+            if not isinstance(value, int) or value < 1:
+                raise RunError(f"{name}={value!r}: it must be a whole number, at least 1")
+        if self.workers is not None and self.workers > MAX_WORKERS:
             raise RunError(
                 f"workers={self.workers!r}: these are processes, at most {MAX_WORKERS}; as many as there are cores do"
             )
@@ -90,7 +103,7 @@ def run(
     trace: TraceMode = False,
     trace_limit: int = 1000,
     output: Output = None,
-    workers: int = 1,
+    workers: int | None = None,
     isolation: Literal["thread", "process"] = "thread",
     follow: bool = False,
     checkpoint: Folder | Checkpoint | None = None,
@@ -98,6 +111,11 @@ def run(
     on_outage: OnOutage = "fail",
     redact: Redact | None = None,
     watchdog: float | None = 10.0,
+    cluster: Cluster = None,
+    partitions: int | None = None,
+    epoch_lines: int = 200_000,
+    max_in_flight: int = 4,
+    ordered: bool = False,
 ) -> Run:
     """Run a pipeline, by default the demo, over a source to its end, and return the finished run.
 
@@ -115,6 +133,11 @@ def run(
         on_outage: as for `Pipeline.run`.
         redact: as for `Pipeline.run`.
         watchdog: as for `Pipeline.run`.
+        cluster: as for `Pipeline.run`.
+        partitions: as for `Pipeline.run`.
+        epoch_lines: as for `Pipeline.run`.
+        max_in_flight: as for `Pipeline.run`.
+        ordered: as for `Pipeline.run`.
 
     Example:
         >>> import streamlab
@@ -138,6 +161,11 @@ def run(
         on_outage=on_outage,
         redact=redact,
         watchdog=watchdog,
+        cluster=cluster,
+        partitions=partitions,
+        epoch_lines=epoch_lines,
+        max_in_flight=max_in_flight,
+        ordered=ordered,
     )
     return execute(demo if pipeline is None else pipeline, LINES if source is None else source, options)
 
@@ -186,15 +214,10 @@ def _prepare(pipeline: object, source: Any, options: Options, *, live: bool) -> 
             saved = checkpoint.load()
             kept = {} if saved is None else resumption.states(checkpoint, saved, pipeline)
         stopping = threading.Event()
-        host = LocalHost(stopping, options.workers)
-        processes = options.workers > 1 or options.isolation == "process"
-        engine = Engine(pipeline, host, observe_all=options.trace == "hops", parallel=processes, kept=kept)
-        lines = open_source(
-            source,
-            max_line_bytes=pipeline.limits.max_line_bytes,
-            columns=engine.takes_columns,
-            follow=options.follow,
-        )
+        how: _Embedded | _OnCluster
+        how = (_Embedded if options.cluster is None else _OnCluster)(options, pipeline, kept, stopping)
+        opened.callback(how.close)
+        lines = how.open_source(source)
         opened.callback(lines.close)
         sink = Collect(LIVE_OUTPUTS if live else None) if options.output is None else open_sink(options.output)
         if sink is not options.output:  # else another run may have it, which is told when it begins
@@ -215,21 +238,106 @@ def _prepare(pipeline: object, source: Any, options: Options, *, live: bool) -> 
         else:
             resumption.resume(opened, saved, lines, sink, letters, journal)
             journal.restore(saved["books"], checkpoint.history(), saved["uptime"])
-        work = EmbeddedWork(
-            engine,
-            lines,
-            sink,
-            journal,
-            host,
-            stopping,
-            letters=letters,
-            checkpoint=checkpoint,
-            on_outage=options.on_outage,
-            watchdog=options.watchdog,
-        )
+        work = how.work(lines, sink, journal, letters, checkpoint)
         opened.pop_all()
     runner = LocalRunner(work)
     return Run(pipeline, runner, sink), runner
+
+
+class _Embedded:
+    """How a run is done in this process."""
+
+    def __init__(self, options: Options, pipeline: Pipeline, kept: Mapping[str, Any], stopping: threading.Event) -> None:
+        workers = options.workers or 1
+        self._options = options
+        self._stopping = stopping
+        self._host = LocalHost(stopping, workers)
+        processes = workers > 1 or options.isolation == "process"
+        self._engine = Engine(pipeline, self._host, observe_all=options.trace == "hops", parallel=processes, kept=kept)
+
+    def close(self) -> None:
+        """Let go of threads and processes."""
+        self._host.close()
+
+    def open_source(self, source: Any) -> Source:
+        """Return the source."""
+        engine = self._engine
+        longest = engine.pipeline.limits.max_line_bytes
+        return open_source(source, max_line_bytes=longest, columns=engine.takes_columns, follow=self._options.follow)
+
+    def work(
+        self, source: Source, sink: Sink, journal: Journal, letters: DeadLetterQueue | None, checkpoint: Checkpoint | None
+    ) -> Work:
+        """Return the work."""
+        return EmbeddedWork(
+            self._engine,
+            source,
+            sink,
+            journal,
+            self._host,
+            self._stopping,
+            letters=letters,
+            checkpoint=checkpoint,
+            on_outage=self._options.on_outage,
+            watchdog=self._options.watchdog,
+        )
+
+
+class _OnCluster:
+    """How a run is done by workers."""
+
+    def __init__(self, options: Options, pipeline: Pipeline, kept: Mapping[str, Any], stopping: threading.Event) -> None:
+        from streamlab.runners.cluster import backend_of
+
+        pipeline.check()
+        self._options = options
+        self._pipeline = pipeline
+        self._kept = kept
+        self._stopping = stopping
+        self._backend = backend_of(options.cluster, options.workers)
+
+    def close(self) -> None:
+        """Let go of the cluster."""
+        self._backend.close()
+
+    def open_source(self, source: Any) -> Source:
+        """Return the source, one that can be split if it is made of files."""
+        longest = self._pipeline.limits.max_line_bytes
+        return open_source(source, max_line_bytes=longest, follow=self._options.follow, split=True)
+
+    def work(
+        self, source: Source, sink: Sink, journal: Journal, letters: DeadLetterQueue | None, checkpoint: Checkpoint | None
+    ) -> Work:
+        """Return the work."""
+        from streamlab.runners.cluster.driving import ClusterWork, Scale
+        from streamlab.runners.cluster.job import Job
+
+        options = self._options
+        threads = sum(worker.threads for worker in self._backend.workers())
+        job = Job.of(
+            self._pipeline,
+            options.partitions or min(max(threads, 1), MAX_PARTITIONS),
+            sink,
+            trace=options.trace,
+            trace_limit=options.trace_limit,
+            redact=options.redact,
+            ordered=options.ordered,
+        )
+        return ClusterWork(
+            self._backend,
+            job,
+            Scale(epoch_lines=options.epoch_lines, max_in_flight=options.max_in_flight),
+            self._kept,
+            source,
+            sink,
+            journal,
+            self._stopping,
+            letters=letters,
+            checkpoint=checkpoint,
+            on_outage=options.on_outage,
+            careful=options.isolation == "process",
+            watchdog=options.watchdog,
+        )
 
 
 def _checkpoint(options: Options) -> Checkpoint | None:

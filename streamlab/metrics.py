@@ -252,7 +252,7 @@ class Ledger:
         self.pending -= batch.entered
         self._segments = batch.clocked
         if seconds is not None:
-            self._end_to_end.add([seconds], len(batch.lines))
+            self.took(seconds, len(batch.lines))
         durations: dict[str, list[float]] = {}
         for hops in batch.hops.values():
             for hop in hops:
@@ -262,6 +262,10 @@ class Ledger:
             self._timed.setdefault(name, Histogram()).add(measured)
         for name, more in batch.retries.items():
             self._retries[name] = self._retries.get(name, 0) + more
+
+    def took(self, seconds: float, lines: int) -> None:
+        """Book how long lines took in all."""
+        self._end_to_end.add([seconds], lines)
 
     def counted(self) -> Counted:
         """Return what it has of the tree that it is at, for `merge`."""

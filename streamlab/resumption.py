@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -16,6 +17,7 @@ from streamlab.journal import Journal
 from streamlab.pipeline import Pipeline
 from streamlab.sinks import Durable, OnFiles, Sink
 from streamlab.sources import Resumable, Source
+from streamlab.state import joined
 
 _ANEW = "give what it was, or begin anew with another checkpoint and another output"
 _FOLDER = "folder"
@@ -23,7 +25,10 @@ _FOLDER = "folder"
 
 def states(checkpoint: Checkpoint, saved: Mapping[str, Any], pipeline: Pipeline) -> dict[str, Any]:
     """Return what is saved of processors, by name; refuse what none of the pipeline can go on with."""
-    kept = {name.removeprefix("state/"): state for name, state in saved.items() if name.startswith("state/")}
+    changes: dict[str, list[Any]] = defaultdict(list)
+    for part in sorted(name for name in saved if name.startswith("state")):  # "state/NAME", or "state@PARTITION.NUMBER/NAME"
+        changes[part.partition("/")[2]].append(saved[part])
+    kept = {name: joined(of) for name, of in changes.items()}
     for name, state in kept.items():
         processor = pipeline.processors.get(name)
         now = None if processor is None else processor.keeps

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from streamlab.checkpoint import Checkpoint
     from streamlab.dead_letters import DeadLetterQueue
-    from streamlab.launch import Folder, Output
+    from streamlab.launch import Cluster, Folder, Output
     from streamlab.redaction import Redact
     from streamlab.run import Run
     from streamlab.runners.endurance import OnOutage
@@ -26,7 +26,7 @@ class Runnable:
         trace: TraceMode = False,
         trace_limit: int = 1000,
         output: Output = None,
-        workers: int = 1,
+        workers: int | None = None,
         isolation: Literal["thread", "process"] = "thread",
         follow: bool = False,
         checkpoint: Folder | Checkpoint | None = None,
@@ -34,6 +34,11 @@ class Runnable:
         on_outage: OnOutage = "fail",
         redact: Redact | None = None,
         watchdog: float | None = 10.0,
+        cluster: Cluster = None,
+        partitions: int | None = None,
+        epoch_lines: int = 200_000,
+        max_in_flight: int = 4,
+        ordered: bool = False,
     ) -> Run:
         """Run over a source to its end, and return the finished run; it may have failed, see `Run.state`.
 
@@ -43,8 +48,9 @@ class Runnable:
                 ``"hops"`` (the last lines with every value on the way).
             trace_limit: how many of the last lines to keep.
             output: a path, a sink, or a function that is called with each output; by default the run keeps them.
-            workers: processes for plain functions. Worth it when a line takes them 10 µs or more; what a function keeps
-                to itself from line to line is then kept in each process apart.
+            workers: processes for plain functions, by default one. Worth it when a line takes them 10 µs or more; what a
+                function keeps to itself from line to line is then kept in each process apart. Of a local cluster, its
+                workers, by default as many as there are cores.
             isolation: ``"process"``: plain functions run in a process of their own even with one worker, so that a line
                 on which they crash or hang costs that line only.
             follow: go on reading files as they grow, are rotated, vanish and appear, until the run is stopped.
@@ -55,6 +61,13 @@ class Runnable:
             redact: covers what nobody is to read before anything is kept in traces, errors and dead letters: patterns as of
                 `streamlab.processors.redact`, or a function of a text. The output stays as it is.
             watchdog: seconds that a processor may be at one line before `Run.notices` says where it is; ``None`` for never.
+                On a cluster, seconds without a commit.
+            cluster: have workers of a cluster do it: ``"local"`` for processes of this machine, the address of a Dask
+                scheduler, or a `dask.distributed.Client`.
+            partitions: on a cluster, parts of what processors keep by key; by default as many as workers.
+            epoch_lines: on a cluster, lines that are committed together, about.
+            max_in_flight: on a cluster, epochs under way at a time.
+            ordered: on a cluster, refuse an output that is not in the order of the lines, as parts of a folder are not.
 
         Raises:
             PipelineError: the graph does not hold together.
@@ -77,6 +90,11 @@ class Runnable:
             on_outage=on_outage,
             redact=redact,
             watchdog=watchdog,
+            cluster=cluster,
+            partitions=partitions,
+            epoch_lines=epoch_lines,
+            max_in_flight=max_in_flight,
+            ordered=ordered,
         )
         return execute(self, source, options)
 
@@ -87,7 +105,7 @@ class Runnable:
         trace: TraceMode = False,
         trace_limit: int = 1000,
         output: Output = None,
-        workers: int = 1,
+        workers: int | None = None,
         isolation: Literal["thread", "process"] = "thread",
         follow: bool = False,
         checkpoint: Folder | Checkpoint | None = None,
@@ -95,6 +113,11 @@ class Runnable:
         on_outage: OnOutage = "fail",
         redact: Redact | None = None,
         watchdog: float | None = 10.0,
+        cluster: Cluster = None,
+        partitions: int | None = None,
+        epoch_lines: int = 200_000,
+        max_in_flight: int = 4,
+        ordered: bool = False,
     ) -> Run:
         """Start over a source in the background, and return the live run at once.
 
@@ -114,6 +137,11 @@ class Runnable:
             on_outage=on_outage,
             redact=redact,
             watchdog=watchdog,
+            cluster=cluster,
+            partitions=partitions,
+            epoch_lines=epoch_lines,
+            max_in_flight=max_in_flight,
+            ordered=ordered,
         )
         return launch(self, source, options)
 
@@ -124,7 +152,7 @@ class Runnable:
         trace: TraceMode = False,
         trace_limit: int = 1000,
         output: Output = None,
-        workers: int = 1,
+        workers: int | None = None,
         isolation: Literal["thread", "process"] = "thread",
         on_outage: OnOutage = "fail",
         redact: Redact | None = None,

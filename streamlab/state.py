@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum, auto
 from functools import lru_cache
@@ -273,6 +273,21 @@ _READERS: dict[int, Callable[..., Any]] = {
     _Code.DATE: date.fromisoformat,
     _Code.TIMEDELTA: timedelta,
 }
+
+
+def joined(changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a processor keeps, from what had changed of it at one time after the other.
+
+    >>> first, then = {"of": "count", "keys": ["a", "b"], "states": [1, 1]}, {"of": "count", "keys": ["a"], "states": [2]}
+    >>> joined([first, then])
+    {'of': 'count', 'keys': ['a', 'b'], 'states': [2, 1]}
+    """
+    of: Any = None
+    states: dict[Any, Any] = {}
+    for change in changes:
+        of = change["of"]
+        states.update(zip(change["keys"], change["states"], strict=True))
+    return {"of": of, "keys": list(states), "states": list(states.values())}
 
 
 def state_of(instance: Any) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import bisect
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from streamlab.batch import Batch, Hop
 from streamlab.columns import text_size
 from streamlab.errors import TraceError
+from streamlab.failures import CLUSTER_COLUMNS
 from streamlab.paths import Fate, Node, Paths
 from streamlab.tables import frame_of, table
 
@@ -50,6 +52,9 @@ class Line:
         hops: its visits, in order; empty when they were not recorded.
         attempts: 1 and the additional attempts of all its visits.
         kept: why: ``recent``, ``error`` or ``slow``.
+        source: on a cluster, where the line came from.
+        place: on a cluster, where in the source it is.
+        worker: on a cluster, who read it.
     """
 
     number: int
@@ -60,6 +65,9 @@ class Line:
     hops: Sequence[Hop]
     attempts: int
     kept: str
+    source: str = ""
+    place: Any = None
+    worker: str = ""
 
     def matches(self, text: str) -> bool:
         """Tell whether it has a text, in whatever case, in the line, a path or a fate, or is the line of that number."""
@@ -81,6 +89,7 @@ class Line:
         for hop in self.hops:
             visits.setdefault(hop.node, []).append(hop)
         seconds = {id: _sum(hops) / len(hops) for id, hops in visits.items()}
+        where = {"source": self.source, "place": self.place, "worker": self.worker} if self.worker else {}
         for branch, (id, output) in enumerate(zip(self.ids, self.outputs, strict=True)):
             node = self.paths.nodes[id]
             yield {
@@ -93,7 +102,7 @@ class Line:
                 "duration_us": _seconds_on(node, seconds) * 1e6,
                 "attempts": self.attempts,
                 "kept": self.kept,
-            }
+            } | where
 
 
 def _seconds_on(node: Node | None, seconds: Mapping[int, float]) -> float:
@@ -130,10 +139,35 @@ class _Record:
     def __len__(self) -> int:
         return len(self.batch.lines) - self.skip
 
-    def line(self, index: int) -> Line:
-        """Return one line, by its index in the batch."""
-        failed = any(failure.line_no == self.batch.first + index for failure in self.batch.failures)
-        return line_of(self.batch, index, "error" if failed else "recent")
+    def line(self, number: int) -> Line:
+        """Return one line, by its number."""
+        failed = any(failure.line_no == number for failure in self.batch.failures)
+        return line_of(self.batch, number - self.batch.first, "error" if failed else "recent")
+
+    def recorded(self) -> Iterator[int]:
+        """Yield the numbers of lines whose visits were recorded."""
+        return (self.batch.first + index for index in self.batch.hops if index >= self.skip)
+
+
+@dataclass(slots=True)
+class _Lines:
+    """Lines that follow each other, as they came from workers."""
+
+    lines: Sequence[Line]
+    text: int
+
+    @property
+    def first(self) -> int:
+        return self.lines[0].number
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def line(self, number: int) -> Line:
+        return self.lines[number - self.first]
+
+    def recorded(self) -> Iterator[int]:
+        return (line.number for line in self.lines if line.hops)
 
 
 def line_of(batch: Batch, index: int, kept: str) -> Line:
@@ -154,7 +188,7 @@ def line_of(batch: Batch, index: int, kept: str) -> Line:
 
 
 @dataclass(slots=True)
-class _Fates:
+class Fates:
     """Path numbers of a whole batch: what ``trace="all"`` keeps of a line, one to four bytes."""
 
     paths: Paths
@@ -162,14 +196,14 @@ class _Fates:
     ids: NDArray[np.integer[Any]]
     origin: NDArray[np.int64] | None
 
-    def joins(self, later: _Fates) -> bool:
+    def joins(self, later: Fates) -> bool:
         """Tell whether the next part belongs to this one: it is as large, and both are of one tree, a branch a line."""
         alike = self.paths is later.paths and self.origin is None and later.origin is None
         return alike and len(self.ids) <= len(later.ids) < MERGED
 
-    def joined(self, later: _Fates) -> _Fates:
+    def joined(self, later: Fates) -> Fates:
         """Return both as one part."""
-        return _Fates(self.paths, self.first, np.concatenate([self.ids, later.ids]), None)
+        return Fates(self.paths, self.first, np.concatenate([self.ids, later.ids]), None)
 
 
 @dataclass(slots=True)
@@ -183,13 +217,13 @@ class Traces:
 
     mode: TraceMode
     limit: int
-    _recent: deque[_Record] = field(default_factory=deque)
+    _recent: deque[_Record | _Lines] = field(default_factory=deque)
     _held: int = 0
     _text: int = 0
     _errors: deque[Line] = field(default_factory=deque)
     _errors_text: int = 0
     _slow: list[tuple[float, int, Line]] = field(default_factory=list)
-    _all: list[_Fates] = field(default_factory=list)
+    _all: list[Fates] = field(default_factory=list)
 
     def copy(self) -> Traces:
         """Return one that stays as this is now; what is kept of lines never changes."""
@@ -206,11 +240,26 @@ class Traces:
             self._keep_error(line_of(batch, index, "error"))
         self._keep_slow(batch)
         if self.mode == "all":
-            self._keep_fates(_Fates(batch.paths, batch.first, batch.ids, batch.origin))
+            self._keep_fates(Fates(batch.paths, batch.first, batch.ids, batch.origin))
+
+    def merge(self, recent: Sequence[Line], others: Iterable[Line], fates: Fates | None) -> None:
+        """Take in what came of an epoch: its last lines, those of the others that failed or were observed, and all fates."""
+        if self.mode is False:
+            return
+        if recent:
+            self._keep(_Lines(recent, sum(len(line.text) for line in recent)))
+        for line in (*others, *recent):
+            if line.kept == "error":
+                self._keep_error(line)
+            self._keep_if_slow(line.number, line.hops, lambda line=line: replace(line, kept="slow"))  # type: ignore[misc]
+        if fates is not None:
+            self._keep_fates(fates)
 
     def _keep_recent(self, batch: Batch) -> None:
         skip = max(0, len(batch.lines) - self.limit)
-        newest = _Record(batch, skip, text_size(batch.lines[skip:]))
+        self._keep(_Record(batch, skip, text_size(batch.lines[skip:])))
+
+    def _keep(self, newest: _Record | _Lines) -> None:
         self._recent.append(newest)
         self._held += len(newest)
         self._text += newest.text
@@ -226,15 +275,16 @@ class Traces:
             self._errors_text -= len(self._errors.popleft().text)
 
     def _keep_slow(self, batch: Batch) -> None:
-        enough = self._slow[0][0] if len(self._slow) >= KEPT_SLOW else -1.0
         for index, hops in batch.hops.items():
-            seconds = _sum(hops)
-            if seconds > enough:  # not what is NaN
-                bisect.insort(self._slow, (seconds, batch.first + index, line_of(batch, index, "slow")))
-                del self._slow[:-KEPT_SLOW]
-                enough = self._slow[0][0] if len(self._slow) >= KEPT_SLOW else -1.0
+            self._keep_if_slow(batch.first + index, hops, partial(line_of, batch, index, "slow"))
 
-    def _keep_fates(self, fates: _Fates) -> None:
+    def _keep_if_slow(self, number: int, hops: Sequence[Hop], line: Callable[[], Line]) -> None:
+        seconds = _sum(hops)
+        if seconds > (self._slow[0][0] if len(self._slow) >= KEPT_SLOW else -1.0):  # not what is NaN
+            bisect.insort(self._slow, (seconds, number, line()))
+            del self._slow[:-KEPT_SLOW]
+
+    def _keep_fates(self, fates: Fates) -> None:
         """Keep the path numbers of a batch; small ones are put together, as in a game of 2048: few parts, few copies."""
         self._all.append(fates)
         while len(self._all) > 1 and self._all[-2].joins(self._all[-1]):
@@ -251,11 +301,11 @@ class Traces:
         """Yield the last lines, newest first."""
         left = self.limit if limit is None else min(limit, self.limit)
         for record in reversed(self._recent):
-            for index in range(len(record.batch.lines) - 1, record.skip - 1, -1):
+            for number in reversed(range(record.first, record.first + len(record))):
                 if left == 0:
                     return
                 left -= 1
-                yield record.line(index)
+                yield record.line(number)
 
     def newest(self) -> Iterator[Line]:
         """Yield all lines that are kept whole, newest first, each once."""
@@ -272,29 +322,30 @@ class Traces:
         Returns:
             The lines, each once, ``most`` at most; how many more there are; and the number to ask from the next time.
         """
-        kept: dict[int, Line | _Record] = {line.number: line for _, _, line in self._slow}
+        kept: dict[int, Line | _Record | _Lines] = {line.number: line for _, _, line in self._slow}
         for record in self._recent:
-            if record.batch.first + len(record.batch.lines) > since:
-                kept.update((record.batch.first + index, record) for index in record.batch.hops if index >= record.skip)
+            if record.first + len(record) > since:
+                kept.update((number, record) for number in record.recorded())
         failed = {line.number: line for line in self._errors if line.hops}
         kept.update(failed)
         numbers = sorted((number for number in kept if number >= since), key=lambda number: (number in failed, number))
         chosen = [(number, kept[number]) for number in sorted(numbers[-most:])]
-        lines = [of if isinstance(of, Line) else of.line(number - of.batch.first) for number, of in chosen]
+        lines = [of if isinstance(of, Line) else of.line(number) for number, of in chosen]
         return lines, len(numbers) - len(lines), max(numbers, default=since - 1) + 1
 
     def find(self, number: int) -> Line | None:
         """Return the line of this number, if it is kept whole."""
         for record in self._recent:
             if record.first <= number < record.first + len(record):
-                return record.line(number - record.batch.first)
+                return record.line(number)
         others = (*self._errors, *(line for _, _, line in self._slow))
         return next((line for line in others if line.number == number), None)
 
     def table(self) -> pd.DataFrame:
         """Return the traces table, by line number."""
         rows = [row for line in self.lines() for row in line.rows()]
-        whole = table(rows, TRACE_COLUMNS)
+        where = CLUSTER_COLUMNS if any("worker" in row for row in rows) else ()
+        whole = table(rows, (*TRACE_COLUMNS, *where))
         if self.mode != "all":
             return whole
         import pandas as pd
@@ -307,7 +358,7 @@ class Traces:
         return merged.sort_values(["line_no", "branch"], ignore_index=True)
 
 
-def _fates_table(fates: _Fates, known: set[int]) -> pd.DataFrame | None:
+def _fates_table(fates: Fates, known: set[int]) -> pd.DataFrame | None:
     """Return the rows of lines of which only path and fate were kept."""
     lines = np.arange(len(fates.ids), dtype=np.int64) if fates.origin is None else fates.origin
     numbers = lines + fates.first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from streamlab.batch import Batch, Chunk
@@ -67,6 +67,12 @@ class Bookkeeper:
         seconds = None if batch.taken is None else self._host.clock() - batch.taken
         with self._lock:
             return self._journal.book(batch, seconds)
+
+    def commit(self, book: Callable[[Journal], list[Failure]], lines: int, seconds: float) -> list[Failure]:
+        """Book lines that took so long, all or nothing, and return the dead letters."""
+        with self._lock:
+            self._journal.ledger.took(seconds, lines)
+            return book(self._journal)
 
     def say(self, *notices: Notice) -> None:
         """Book what happened beside the lines."""

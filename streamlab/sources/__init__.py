@@ -118,7 +118,7 @@ class Splitting(Protocol):
         """
         ...
 
-    def finished(self, part: Part, end: Any) -> None:
+    def finished(self, part: Any, end: Any) -> None:
         """Take note that a part is through, and where it ended, as its ``chunks`` returned it; called in order."""
         ...
 
@@ -151,7 +151,14 @@ def notices_of(source: object) -> list[Notice]:
     return [notices.popleft() for _ in range(len(notices))]
 
 
-def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: bool = False, follow: bool = False) -> Source:
+def open_source(
+    source: object,
+    *,
+    max_line_bytes: int = 1_048_576,
+    columns: bool = False,
+    follow: bool = False,
+    split: bool = False,
+) -> Source:
     """Return the source that ``source`` stands for.
 
     Args:
@@ -162,6 +169,7 @@ def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: boo
             own.
         columns: whether lines of files had better come as a `streamlab.columns.Column`.
         follow: whether to go on reading files as they grow.
+        split: whether files are to be read in parts, see `Splitting`.
 
     Raises:
         SourceError: there is nothing to read there, lines cannot be had from such an object, or it cannot be followed.
@@ -174,7 +182,7 @@ def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: boo
     if isinstance(source, Source) and not isinstance(source, type):
         return source
     if isinstance(source, (str, os.PathLike)):
-        return _of_path(source, max_line_bytes, columns)
+        return _of_path(source, max_line_bytes, columns, split)
     if isinstance(source, AsyncIterable):
         from streamlab.sources.asynchronous import AsyncSource
 
@@ -182,7 +190,7 @@ def open_source(source: object, *, max_line_bytes: int = 1_048_576, columns: boo
     hint = _hint(source)
     if hint or not isinstance(source, Iterable):
         raise SourceError(f"{_kind(source)} is no source of lines: pass {hint or 'a path, a list or a generator'}")
-    return _of_items(source, max_line_bytes, columns)
+    return _of_items(source, max_line_bytes, columns, split)
 
 
 def _followed(source: object, max_line_bytes: int) -> Source:
@@ -224,8 +232,7 @@ def _of_address(address: str, max_line_bytes: int) -> Source:
     return made
 
 
-def _of_path(path: str | os.PathLike[str], max_line_bytes: int, columns: bool) -> Source:
-    from streamlab.sources.files import FileSource
+def _of_path(path: str | os.PathLike[str], max_line_bytes: int, columns: bool, split: bool) -> Source:
     from streamlab.sources.locate import find_files
     from streamlab.sources.stdin import StdinSource
 
@@ -233,17 +240,27 @@ def _of_path(path: str | os.PathLike[str], max_line_bytes: int, columns: bool) -
         return _of_address(path, max_line_bytes)
     if path == "-":
         return StdinSource(max_line_bytes=max_line_bytes)
-    return FileSource(find_files(path), name=os.fspath(path), max_line_bytes=max_line_bytes, columns=columns)
+    return _of_files(find_files(path), os.fspath(path), max_line_bytes, columns, split)
 
 
-def _of_items(items: Iterable[Any], max_line_bytes: int, columns: bool) -> Source:
+def _of_files(paths: Sequence[str], name: str | None, max_line_bytes: int, columns: bool, split: bool) -> Source:
     from streamlab.sources.files import FileSource
+
+    files = FileSource(paths, name=name, max_line_bytes=max_line_bytes, columns=columns)
+    if not split or files.blocking:
+        return files
+    from streamlab.sources.ranges import SplitFiles
+
+    return SplitFiles(paths, name=name, max_line_bytes=max_line_bytes)
+
+
+def _of_items(items: Iterable[Any], max_line_bytes: int, columns: bool, split: bool) -> Source:
     from streamlab.sources.iterables import IterableSource, SequenceSource
     from streamlab.sources.locate import find_files
 
     if isinstance(items, (list, tuple)) and items and all(isinstance(item, PurePath) for item in items):
         files = [file for path in items for file in find_files(path)]
-        return FileSource(files, max_line_bytes=max_line_bytes, columns=columns)
+        return _of_files(files, None, max_line_bytes, columns, split)
     sliceable = isinstance(items, Sequence) and not isinstance(items, deque)
     if sliceable or (hasattr(items, "__len__") and any(hasattr(items, name) for name in ("iloc", "to_list", "tolist"))):
         return SequenceSource(items, max_line_bytes=max_line_bytes)

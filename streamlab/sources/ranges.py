@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from typing import Any
 
@@ -32,11 +32,13 @@ class FileRange:
         path: of the file.
         start: offset of the first byte.
         stop: offset after the last one; a line that begins before it is read to its end.
+        name: what to call the file, as it was given; by default its path.
     """
 
     path: str
     start: int
     stop: int
+    name: str = ""
 
     def chunks(self, *, max_line_bytes: int, columns: bool) -> Generator[Chunk, None, Any]:
         """Yield the lines, and return what is known of the file then, see `SplitFiles.finished`.
@@ -58,7 +60,9 @@ class FileRange:
                 at, blocks = blocks_of(file, self)
                 text.go_to(at)
             read = Read(self.path, (0, 0))
-            reader = LineReader(blocks, self.path, max_line_bytes, columns=columns, of=read, at=at, before=text.before)
+            reader = LineReader(
+                blocks, self.name or self.path, max_line_bytes, columns=columns, of=read, at=at, before=text.before
+            )
             last: Places | None = None
             count = 0
             while (chunk := reader.read(BLOCK)).lines:
@@ -105,8 +109,8 @@ class SplitFiles(FileSource):
             length = max(int(min(left, lines / parts) * self._line_bytes), 1)
             part = self._ranges.popleft()
             if not extension(part.path) and part.stop - part.start > 1.5 * length:
-                self._ranges.appendleft(FileRange(part.path, part.start + length, part.stop))
-                part = FileRange(part.path, part.start, part.start + length)
+                self._ranges.appendleft(replace(part, start=part.start + length))
+                part = replace(part, stop=part.start + length)
             chosen.append(part)
             left -= (part.stop - part.start) / self._line_bytes
         return chosen
@@ -120,13 +124,14 @@ class SplitFiles(FileSource):
         with file:
             status = os.fstat(file.fileno())
             text = Text(file, path, BLOCK)
-            self._reads[path], start = self._remembered.recognise(text, path, key_of(status))
+            self._reads[os.path.abspath(path)], start = self._remembered.recognise(text, path, key_of(status))
             sample = os.pread(file.fileno(), SAMPLE, min(start, max(status.st_size - SAMPLE, 0)))
         self._line_bytes = max(len(sample) / max(sample.count(b"\n"), 1), 1.0)
+        full = os.path.abspath(path)  # workers may be elsewhere
         if extension(path):
-            yield FileRange(path, start, start + status.st_size)
+            yield FileRange(full, start, start + status.st_size, path)
         elif start < status.st_size:
-            yield FileRange(path, start, status.st_size)
+            yield FileRange(full, start, status.st_size, path)
 
     def finished(self, part: FileRange, end: Any) -> None:
         """Take note that a range is through."""

@@ -1,1 +1,42 @@
-"""The same pipeline on several machines: stages over ranges of lines, and over partitions of what keeps state."""
+"""The same pipeline on several machines: stages over ranges of lines, and over partitions of what keeps state.
+
+``driving``     the driver: plans epochs, commits them in order
+``epochs``      an epoch as the tasks that it is submitted as
+``tasks``       what workers do: read ranges, see what comes to a partition
+``exchange``    rows on their way from one stage to the next, by ``partitions``
+``collector``   what a task gathers, to be told in a ``report``
+``merging``     reports of an epoch put together
+``keeping``     what processors keep, as of the last commit
+``backend``     what is needed of a distributed engine; ``dask`` has it
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamlab.errors import RunError
+from streamlab.runners.cluster.backend import Backend, Gone
+
+
+def backend_of(cluster: Any, workers: int | None) -> Backend:
+    """Return the engine that ``cluster=`` stands for, ready.
+
+    Args:
+        cluster: ``"local"``, a scheduler's address, a `dask.distributed.Client`, or a `Backend`.
+        workers: processes of a local cluster; by default as many as there are cores.
+
+    Raises:
+        RunError: there is none.
+    """
+    if isinstance(cluster, Backend):
+        backend = cluster
+    else:
+        from streamlab.runners.cluster.dask import DaskBackend
+
+        backend = DaskBackend(cluster, workers)
+    try:
+        backend.open()
+    except Gone as gone:
+        backend.close()
+        raise RunError(f"{gone}; start it, or give another cluster=") from gone
+    return backend

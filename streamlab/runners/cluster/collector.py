@@ -8,7 +8,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,20 @@ from streamlab.runners.cluster.report import FLUSH, Done, Outputs, Piece, Portio
 from streamlab.segments import Stopped
 from streamlab.texts import as_text
 from streamlab.traces import KEPT_SLOW
+
+
+class Cuttings(NamedTuple):
+    """A batch, to cut lines out of; what it has is as of `Collector.take`."""
+
+    batch: Batch
+    places: NDArray[np.int64]
+    origins: NDArray[np.int64]
+    offsets: Sequence[Any]
+
+    def spot(self, line: int) -> Spot:
+        """Return which line of the run one of the batch is."""
+        number, index = self.origins[line, :2].tolist()
+        return number, index
 
 
 class Collector:
@@ -44,7 +58,7 @@ class Collector:
         self._writer = job.writer
         self.report = Report(secrets.token_hex(8))
         self._paths: Paths | None = None
-        self._tail: deque[tuple[Batch, NDArray[np.int64], NDArray[np.int64]]] = deque()
+        self._tail: deque[Cuttings] = deque()
         self._tail_lines = 0
         self._begin_portion()
 
@@ -78,12 +92,16 @@ class Collector:
         elsewhere = standing(batch, self._elsewhere)
         self._ledger.book(ended(batch, elsewhere))
         covered = self._covered(batch)
-        self._failures += [(self._spot(f.line_no, batch.first, origins), f) for f in covered.failures]
+        for failure in covered.failures:
+            spot = self._spot(failure.line_no, batch.first, origins)
+            if spot is not None and failure.place is None and len(offsets):
+                failure.place = offsets[(failure.line_no or 0) - batch.first]
+            self._failures.append((spot, failure))
         self._share_out(batch, places, offsets)
         if values:
             self._keep_outputs(batch, places, values)
         if self._job.trace is not False:
-            self._keep_lines(covered, places, origins, kept)
+            self._keep_lines(Cuttings(covered, places, origins, offsets), kept)
             if self._job.trace == "all":
                 rows = np.setdiff1d(np.arange(len(batch.ids)), elsewhere)
                 self._fates.append((batch.ids[rows].astype(np.int64), places[rows]))
@@ -105,10 +123,10 @@ class Collector:
 
     def _handed_out(self, batch: Batch) -> list[Any]:
         """Return the outputs that go to the driver, and make dead letters of those that cannot be written."""
-        values, line_no = batch.emitted()
+        values, _ = batch.emitted()
         refused: Sequence[tuple[int, BaseException]] = ()
         if self._writer is not None:
-            refused = self._writer.write(values, line_no) if len(values) else ()
+            refused = self._writer.write(values, np.full(len(values), -1, dtype=np.int64)) if len(values) else ()
             values = ()
         values = values.to_list() if isinstance(values, Column) else list(values)
         if self._job.returned == "text":
@@ -133,10 +151,9 @@ class Collector:
             outputs.lines = chosen(batch.lines, rows if batch.origin is None else batch.origin[rows])
         self._outputs.append(outputs)
 
-    def _keep_lines(
-        self, batch: Batch, places: NDArray[np.int64], origins: NDArray[np.int64], kept: NDArray[np.bool_] | None
-    ) -> None:
+    def _keep_lines(self, of: Cuttings, kept: NDArray[np.bool_] | None) -> None:
         """Keep what traces want of a batch: of lines that failed or were slow, and of those that may be the last ones."""
+        batch = of.batch
         lines = {f.line_no - batch.first for f in batch.failures if f.line_no is not None}
         if self._job.trace != "hops":
             lines |= batch.hops.keys()
@@ -146,24 +163,26 @@ class Collector:
         if kept is not None:
             lines.update(np.flatnonzero(kept).tolist())
         else:
-            self._tail.append((batch, places, origins))
+            self._tail.append(of)
             self._tail_lines += len(batch.lines)
-            while self._tail_lines - len(self._tail[0][0].lines) >= self._job.trace_limit:
-                self._tail_lines -= len(self._tail.popleft()[0].lines)
-        self._cut_out(batch, places, origins, sorted(lines))
+            while self._tail_lines - len(self._tail[0].batch.lines) >= self._job.trace_limit:
+                self._tail_lines -= len(self._tail.popleft().batch.lines)
+        self._cut_out(of, sorted(lines))
 
-    def _cut_out(self, batch: Batch, places: NDArray[np.int64], origins: NDArray[np.int64], lines: Sequence[int]) -> None:
+    def _cut_out(self, of: Cuttings, lines: Sequence[int]) -> None:
         """Keep what is known of some lines of a batch."""
+        batch, places = of.batch, of.places
         failed = {failure.line_no - batch.first for failure in batch.failures if failure.line_no is not None}
         elsewhere = set(standing(batch, self._elsewhere).tolist())
         for line in lines:
-            number, index = origins[line, :2].tolist()
-            if number >= FLUSH:
+            spot = of.spot(line)
+            if spot[0] >= FLUSH:
                 continue
             start, stop = line, line + 1
             if batch.origin is not None:
                 start, stop = (int(row) for row in np.searchsorted(batch.origin, (line, line + 1)))
-            piece = self._pieces.setdefault((number, index), Piece((number, index), batch.lines[line], [], [], 0, False))
+            piece = self._pieces.setdefault(spot, Piece(spot, batch.lines[line], [], [], 0, False))
+            piece.place = of.offsets[line] if len(of.offsets) else None
             piece.rows += [
                 (tuple(places[row].tolist()), int(batch.ids[row]), batch.values[row])
                 for row in range(start, stop)
@@ -175,9 +194,9 @@ class Collector:
 
     def _cut_out_tail(self, first: int) -> None:
         """Keep the last lines of a range, from one on."""
-        for batch, places, origins in self._tail:
-            lines = range(max(first - batch.first, 0), len(batch.lines))
-            self._cut_out(batch, places, origins, [i for i in lines if tuple(origins[i].tolist()) not in self._pieces])
+        for of in self._tail:
+            lines = range(max(first - of.batch.first, 0), len(of.batch.lines))
+            self._cut_out(of, [line for line in lines if of.spot(line) not in self._pieces])
         self._tail.clear()
         self._tail_lines = 0
 

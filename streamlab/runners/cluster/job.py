@@ -19,7 +19,10 @@ from streamlab.redaction import Redact, Redactor
 from streamlab.runners.cluster.partitions import partition_of
 from streamlab.runners.host import LocalHost
 from streamlab.segments.stages import Stage, stages_of
-from streamlab.sinks import Writer
+from streamlab.sinks import Parting, Sink, Writer
+from streamlab.sinks.collect import Collect
+from streamlab.sinks.files import FileSink
+from streamlab.sinks.stdout import StreamSink
 from streamlab.traces import TraceMode
 
 #: Jobs that a worker keeps engines of.
@@ -49,6 +52,32 @@ class Job:
     redact: Redact | None = None
     returned: Returned = "values"
     writer: Writer | None = None
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, partitions: int, sink: Sink, *, ordered: bool, **kept: Any) -> Job:
+        """Return a job whose outputs go to a sink.
+
+        Args:
+            pipeline: as of the class.
+            partitions: as of the class.
+            sink: where outputs go.
+            ordered: whether they must be in the order of their lines.
+            kept: ``trace``, ``trace_limit`` and ``redact``, as of the class.
+
+        Raises:
+            RunError: they cannot be in order there.
+        """
+        if isinstance(sink, Parting):
+            if ordered:
+                raise RunError(
+                    f"ordered=True, and workers write the parts of {sink.name} each in its own order: give a file, a sink or"
+                    " a function, or leave ordered out"
+                )
+            return cls(pipeline, partitions, returned="parts", writer=sink.writer(), **kept)
+        text = isinstance(sink, (FileSink, StreamSink))
+        return cls(
+            pipeline, partitions, returned="text" if text else "values" if isinstance(sink, Collect) else "lines", **kept
+        )
 
     @cached_property
     def stages(self) -> list[Stage]:

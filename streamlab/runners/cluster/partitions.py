@@ -27,9 +27,14 @@ def partition_of(processor: Processor, value: Any, partitions: int, loop: str | 
         return crc32((loop or processor.name).encode("utf-8", "surrogatepass")) % partitions
     try:
         key = processor.key(value) if callable(processor.key) else value[processor.key]
-        plain = _plain(key)
+        return home_of(key, partitions)
     except Exception:  # the user's code
         return 0
+
+
+def home_of(key: Any, partitions: int) -> int:
+    """Return the partition of a key."""
+    plain = _plain(key)
     return 0 if plain is None else crc32(plain) % partitions
 
 

@@ -32,6 +32,7 @@ class Piece:
         hops: its visits there.
         retried: additional attempts.
         failed: whether something of it failed.
+        place: where it is in its source, as far as a worker knows.
     """
 
     spot: Spot
@@ -40,6 +41,7 @@ class Piece:
     hops: Sequence[Hop]
     retried: int
     failed: bool
+    place: Any = None
 
 
 @dataclass(slots=True)

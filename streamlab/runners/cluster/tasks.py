@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from streamlab.runners.cluster.exchange import put_together
 from streamlab.runners.cluster.job import Sealed, Site, site_of
 from streamlab.runners.cluster.report import FLUSH, Done
 from streamlab.sources import Part
-from streamlab.state import Packed, packed, unpacked
+from streamlab.state import Packed, joined, packed, unpacked
 
 #: Lines that an engine is given at a time.
 BATCH = 16_384
@@ -37,11 +37,11 @@ class Restore:
 
     Attributes:
         tip: the token of the task after which that was.
-        chain: by name what has changed, one after the other.
+        chains: by processor what has changed, at one time after the other.
     """
 
-    tip: str
-    chain: Sequence[tuple[str, Packed]] = ()
+    tip: str = ""
+    chains: Mapping[str, Sequence[Packed]] = field(default_factory=dict)
 
 
 def read(
@@ -77,8 +77,10 @@ def read(
                 origins = np.column_stack(
                     (np.full(len(chunk.lines), number), np.arange(lines, lines + len(chunk.lines), dtype=np.int64))
                 )
-                offsets = () if chunk.places is None else [chunk.places.start(line) for line in range(len(chunk.lines))]
-                collector.take(engine.process(chunk, lines), origins, offsets if len(site.job.stages) > 1 else ())
+                offsets: Sequence[Any] = ()
+                if chunk.places is not None and (len(site.job.stages) > 1 or site.job.trace is not False):
+                    offsets = [chunk.places.start(line) for line in range(len(chunk.lines))]
+                collector.take(engine.process(chunk, lines), origins, offsets)
                 lines += len(chunk.lines)
                 said += len(chunk.lines)
                 if (now := time.perf_counter()) - saying > SAY_SECONDS:
@@ -147,7 +149,7 @@ def see(
     if engine is None:
         if restore is None or restore.tip != tip:
             raise StateLost(f"stage {number}, partition {partition}")
-        engine = site.restored(number, chained(restore.chain))
+        engine = site.restored(number, {name: joined(map(unpacked, chain)) for name, chain in restore.chains.items()})
     collector = Collector(site, number)
     tokens, came = received(blocks)
     collector.report.inputs = [*tokens, tip]
@@ -167,15 +169,3 @@ def see(
     made.kept = {name: packed(engine.changed(name)) for name in here if site.job.pipeline.processors[name].keeps is not None}
     site.keep(number, partition, made.token, engine)
     return collector.finished(worker, time.perf_counter() - start) | {"tip": made.token.encode()}
-
-
-def chained(chain: Sequence[tuple[str, Packed]]) -> dict[str, Any]:
-    """Return what processors keep, by name, from what has changed, one after the other."""
-    kept: dict[str, Any] = {}
-    for name, data in chain:
-        changed = unpacked(data)
-        states = dict(zip(changed["keys"], changed["states"], strict=True))
-        if name in kept:
-            states = dict(zip(kept[name]["keys"], kept[name]["states"], strict=True)) | states
-        kept[name] = {"of": changed["of"], "keys": list(states), "states": list(states.values())}
-    return kept

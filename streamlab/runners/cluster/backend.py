@@ -1,0 +1,104 @@
+"""What a run needs of a distributed engine. `streamlab.runners.cluster.dask` has it of Dask; others may follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from streamlab.crew import WorkerInfo
+
+#: A task that was submitted: it can be an argument of another one, alone or in a list, which then has its result.
+Handle = Any
+
+
+class Gone(Exception):
+    """The connection to the engine was lost, and all tasks with it."""
+
+
+class Killed(Exception):
+    """A task has ended the process of each worker that began with it.
+
+    Attributes:
+        name: the task's.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Has functions called on workers.
+
+    Attributes:
+        name: what to call it in messages.
+    """
+
+    name: str
+
+    def open(self) -> None:
+        """Make ready, or connect once more after `Gone`.
+
+        Raises:
+            Gone: it is not there; it may be later.
+            RunError: it cannot be used.
+        """
+        ...
+
+    def listen(self, tell: Callable[[str, int], None]) -> None:
+        """Have a function called, in any thread, with a worker's name and how many lines more it has worked on."""
+        ...
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        """Return the workers that are there.
+
+        Raises:
+            Gone: the connection was lost.
+        """
+        ...
+
+    def submit(self, name: str, function: Callable[..., Any], *args: Any, near: WorkerInfo | None = None) -> Handle:
+        """Have a function called on a worker, ``near`` if that one is there and not too busy.
+
+        Args:
+            name: of the task, unique.
+            function: called with the arguments, the worker's name (``worker``), and if it takes that, what tells how far
+                it is (``say``).
+            args: what it is called with.
+            near: the worker that has what it needs.
+
+        Raises:
+            Gone: the connection was lost.
+        """
+        ...
+
+    def item(self, handle: Handle, key: Any) -> Handle:
+        """Return the task that gives one item of the result of another one, where that is."""
+        ...
+
+    def done(self, handle: Handle) -> bool:
+        """Tell whether a task has ended, with a result or without."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a task ends, at most so long."""
+        ...
+
+    def results(self, handles: Sequence[Handle]) -> list[Any]:
+        """Return the results of tasks that have ended.
+
+        Raises:
+            Gone: the connection was lost.
+            Killed: a task ends the processes of workers.
+            Exception: what a task raised.
+        """
+        ...
+
+    def release(self, handles: Sequence[Handle]) -> None:
+        """Forget tasks, also those that have not ended."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it; more than once is fine."""
+        ...

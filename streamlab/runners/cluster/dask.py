@@ -1,0 +1,230 @@
+"""Dask as the engine: a cluster of this machine's own processes, or one that is there (https://distributed.dask.org)."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import operator
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from importlib.metadata import version
+from typing import Any
+
+try:
+    import dask.config
+    from distributed import Client, Scheduler, get_worker
+    from distributed.deploy.spec import SpecCluster
+    from distributed.deploy.subprocess import Subprocess
+    from distributed.scheduler import KilledWorker
+except ImportError as error:
+    from streamlab.errors import RunError
+
+    raise RunError(f"a cluster needs Dask ({error}): pip install 'streamlab[cluster]'") from error
+
+from streamlab.crew import WorkerInfo
+from streamlab.errors import RunError
+from streamlab.runners.cluster.backend import Gone, Killed
+
+#: What workers tell about goes to a topic of this name.
+TOPIC = "streamlab"
+#: Seconds to find a scheduler at its address.
+CONNECT_SECONDS = 10.0
+#: Seconds without a word after which a connection, or a worker, counts as lost. Connections shorter than that warn.
+TCP_SECONDS, WORKER_SECONDS = "12s", "10s"
+
+
+class DaskBackend:
+    """Has functions called on the workers of a Dask cluster.
+
+    Args:
+        cluster: ``"local"``, a scheduler's address, or a client, which stays open.
+        workers: processes of a local cluster; by default as many as there are cores.
+
+    Raises:
+        RunError: it is nothing of that.
+    """
+
+    def __init__(self, cluster: str | Client, workers: int | None = None) -> None:
+        if not isinstance(cluster, (str, Client)):
+            raise RunError(f"cluster={cluster!r}: give 'local', a scheduler's address, or a dask.distributed.Client")
+        self._count = workers or len(os.sched_getaffinity(0))
+        self._cluster: SpecCluster | None = None
+        self._client: Client | None = None
+        self._given = cluster if isinstance(cluster, Client) else None
+        self._address = cluster.scheduler.address if isinstance(cluster, Client) else cluster
+        self.name = "a local cluster" if cluster == "local" else f"the cluster at {self._address}"
+        self._ended = threading.Event()
+
+    def open(self) -> None:
+        """Start the local cluster, or connect; as of `Backend.open`."""
+        dask.config.update_defaults({"distributed": {"comm": {"timeouts": {"tcp": TCP_SECONDS}}}})
+        self._close_client()
+        try:
+            if self._address == "local":
+                self._cluster = self._cluster or _local(self._count)
+                self._client = Client(self._cluster, set_as_default=False)
+            elif self._given is not None and self._given.status == "running":
+                self._client = self._given
+            else:
+                self._client = Client(self._address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, TimeoutError) as error:
+            raise Gone(f"there is no scheduler at {self._address}: {error}") from error
+        except ValueError as error:  # no address
+            raise RunError(
+                f"cluster={self._address!r}: {error}; give 'local', a scheduler's address such as"
+                " 'tcp://10.0.0.5:8786', or a dask.distributed.Client"
+            ) from error
+        self._check_versions()
+
+    def listen(self, tell: Callable[[str, int], None]) -> None:
+        """Hear how far workers are."""
+        self._call(lambda client: client.subscribe_topic(TOPIC, lambda event: tell(*event[1])))
+
+    def _check_versions(self) -> None:
+        """See that workers have this version of streamlab.
+
+        Raises:
+            RunError: they do not.
+        """
+        here = _version()
+        for address, there in self._call(lambda client: client.run(_version, on_error="return")).items():
+            if isinstance(there, Exception):
+                raise RunError(f"worker {address} cannot import streamlab: {there}; install the same version there: {here}")
+            if there != here:
+                raise RunError(
+                    f"worker {address} has streamlab {there[0]} and Python {there[1]}, and here it is {here[0]} and"
+                    f" {here[1]}: what is sent there must mean the same"
+                )
+
+    def _call(self, call: Callable[[Client], Any]) -> Any:
+        client = self._client
+        if client is None or client.status != "running":
+            raise Gone(f"the connection to the scheduler at {self._address} was lost")
+        try:
+            return call(client)
+        except (OSError, TimeoutError, CancelledError) as error:
+            raise Gone(f"the connection to the scheduler at {self._address} was lost: {error}") from error
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the workers that are there; as of `Backend.workers`."""
+        found = self._call(lambda client: client.scheduler_info(n_workers=-1))["workers"]
+        return [
+            WorkerInfo(str(info["name"]), address, info["nthreads"], info.get("metrics", {}).get("memory", 0))
+            for address, info in sorted(found.items(), key=lambda item: str(item[1]["name"]))
+        ]
+
+    def submit(self, name: str, function: Callable[..., Any], *args: Any, near: WorkerInfo | None = None) -> Any:
+        """Have a function called; as of `Backend.submit`."""
+        where = {} if near is None else {"workers": [near.address], "allow_other_workers": True}
+        return self._noticed(lambda client: client.submit(_there, function, *args, key=name, pure=False, **where))
+
+    def item(self, handle: Any, key: Any) -> Any:
+        """Return the task for an item of a result."""
+        name = f"{handle.key}-{key}"
+        return self._noticed(lambda client: client.submit(operator.itemgetter(key), handle, key=name, pure=False))
+
+    def _noticed(self, submit: Callable[[Client], Any]) -> Any:
+        future = self._call(submit)
+        future.add_done_callback(lambda _: self._ended.set())
+        return future
+
+    def done(self, handle: Any) -> bool:
+        """Tell whether a task has ended."""
+        return bool(handle.done())
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a task ends."""
+        self._ended.wait(seconds)
+        self._ended.clear()
+
+    def results(self, handles: Sequence[Any]) -> list[Any]:
+        """Return results; as of `Backend.results`."""
+        try:
+            results: list[Any] = self._call(lambda client: client.gather(list(handles)))
+        except KilledWorker as error:
+            raise Killed(str(error.task)) from error
+        return results
+
+    def release(self, handles: Sequence[Any]) -> None:
+        """Forget tasks."""
+        with contextlib.suppress(Gone):
+            self._call(lambda client: client.cancel(list(handles), force=True))
+
+    def _close_client(self) -> None:
+        client, self._client = self._client, None
+        if client is not None and client is not self._given:
+            with contextlib.suppress(Exception):  # of a connection that is lost already
+                client.close(timeout=2)
+
+    def close(self) -> None:
+        """Let go of the cluster; a local one ends."""
+        self._close_client()
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            cluster.close(timeout=5)
+
+
+def _there(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function on a worker, which says who it is and how far."""
+    worker = get_worker()
+    name = str(worker.name)
+    more: dict[str, Any] = {"worker": name}
+    if "say" in inspect.signature(function).parameters:
+        more["say"] = lambda lines: worker.log_event(TOPIC, (name, lines))
+    return function(*args, **more)
+
+
+def _version() -> tuple[str, str]:
+    return version("streamlab"), f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+class _Process(Subprocess):
+    """A worker in a process of its own, with a nanny that starts it anew when it dies.
+
+    It does not import the user's main module, as a child of this process would.
+    """
+
+    def __init__(self, scheduler: str, name: int, memory_limit: int) -> None:
+        self._spec = {
+            "cls": "distributed.Nanny",
+            "opts": {"name": name, "nthreads": 1, "host": "127.0.0.1", "dashboard": False, "memory_limit": memory_limit},
+        }
+        self.scheduler = scheduler
+        super().__init__()
+
+    async def _start(self) -> None:
+        import asyncio
+
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "dask", "spec", self.scheduler, "--spec", json.dumps(self._spec)),
+            env=os.environ | {"PYTHONPATH": path},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+
+
+def _local(count: int) -> SpecCluster:
+    """Start a scheduler in this process, and workers in others."""
+    from distributed.system import MEMORY_LIMIT
+
+    with dask.config.set({"distributed.scheduler.worker-ttl": WORKER_SECONDS}):
+        cluster = SpecCluster(
+            scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}},
+            workers={
+                number: {"cls": _Process, "options": {"name": number, "memory_limit": MEMORY_LIMIT // count}}
+                for number in range(count)
+            },
+            name="streamlab",
+            silence_logs=50,
+        )
+    until = time.monotonic() + 30
+    while len(cluster.scheduler.workers) < count and time.monotonic() < until:
+        time.sleep(0.01)
+    return cluster

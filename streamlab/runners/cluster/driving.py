@@ -1,0 +1,414 @@
+"""The driver: plans epochs, has them done by workers, and commits them in order. Nobody else writes anything that counts.
+
+What was not committed has not happened. So there is one answer to whatever is lost on the way, a worker, the state that it
+had, the scheduler: all that is under way is thrown away, and done once more from the last commit on.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from streamlab.checkpoint import Checkpoint
+from streamlab.crew import WorkerInfo
+from streamlab.dead_letters import DeadLetterQueue
+from streamlab.errors import ProcessorFailed, RunError
+from streamlab.journal import Journal
+from streamlab.notices import Notice
+from streamlab.paths import Paths
+from streamlab.runners.cluster.backend import Backend, Gone, Killed
+from streamlab.runners.cluster.epochs import Epoch, Submission, Task
+from streamlab.runners.cluster.job import Job, Sealed
+from streamlab.runners.cluster.keeping import Keeping
+from streamlab.runners.cluster.merging import Merged
+from streamlab.runners.cluster.report import Report
+from streamlab.runners.cluster.shipping import Shipped, Shipping
+from streamlab.runners.cluster.tasks import StateLost
+from streamlab.runners.endurance import OnOutage
+from streamlab.runners.host import LocalHost
+from streamlab.runners.work import DRAIN_SECONDS, POLL_SECONDS, Work
+from streamlab.sinks import Parting, Sink
+from streamlab.sources import Source, Splitting
+from streamlab.state import Packed
+
+#: Nodes of the run's path tree after which a new one is begun.
+MAX_PATHS = 50_000
+#: Outputs that the sink is given at a time.
+OUTPUTS = 65_536
+#: Seconds between two attempts to find a scheduler, or workers.
+AGAIN_SECONDS = 0.5
+#: Times that the same epoch is begun anew for what is no fault of the cluster's, before the run gives up.
+ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How a run is shared out.
+
+    Attributes:
+        epoch_lines: lines of an epoch, about.
+        max_in_flight: epochs under way at a time.
+    """
+
+    epoch_lines: int = 200_000
+    max_in_flight: int = 4
+
+
+class ClusterWork(Work):
+    """Has lines worked on by workers.
+
+    Args:
+        backend: has them.
+        job: what to do.
+        scale: how it is shared out.
+        kept: what processors keep at the beginning, by name.
+        source: as of `Work`.
+        sink: as of `Work`.
+        journal: as of `Work`.
+        stopping: as of `Work`.
+        letters: as of `Work`.
+        checkpoint: as of `Work`.
+        on_outage: as of `Work`.
+        careful: whether functions run in processes of their own.
+        watchdog: seconds without a commit after which it is told.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        job: Job,
+        scale: Scale,
+        kept: Mapping[str, Any],
+        source: Source,
+        sink: Sink,
+        journal: Journal,
+        stopping: threading.Event,
+        *,
+        letters: DeadLetterQueue | None = None,
+        checkpoint: Checkpoint | None = None,
+        on_outage: OnOutage = "fail",
+        careful: bool = False,
+        watchdog: float | None = None,
+    ) -> None:
+        super().__init__(
+            job.pipeline.name,
+            source,
+            sink,
+            journal,
+            LocalHost(stopping),
+            stopping,
+            letters=letters,
+            checkpoint=checkpoint,
+            on_outage=on_outage,
+        )
+        self._backend = backend
+        self._job = job
+        self._scale = scale
+        self._shipping = None if isinstance(source, Splitting) else Shipping(source)
+        self.reader = None if self._shipping is None else self._shipping.reader
+        self._keeping = Keeping(job, kept)
+        self._submission = Submission(backend, job, Sealed.of(job))
+        self._under_way: deque[Epoch] = deque()
+        self._unsubmitted: deque[Epoch] = deque()
+        self._epochs = 0
+        self._ranges = 0
+        self._paths = Paths()
+        self._workers: Sequence[WorkerInfo] = ()
+        self._looked = 0.0
+        self._pickled: set[str] = set()
+        self._careful = careful
+        self._patience = watchdog
+        self._committed = self._host.clock()
+        self._told_of = -1  # the epoch that it has been told of that it takes long
+        self._failed = 0  # times that the first epoch under way was begun anew
+
+    @property
+    def _plan(self) -> Splitting:
+        if self._shipping is not None:
+            return self._shipping
+        assert isinstance(self.source, Splitting)
+        return self.source
+
+    def progress(self) -> float | None:
+        """Return the share of the source that has been committed."""
+        return self.source.progress()
+
+    # Beginning and ending
+
+    def _open(self) -> None:
+        """Begin with the workers that are there."""
+        self._backend.listen(self._estimate)
+        self._submission.begin(self._keeping.restores())
+
+    def _settle(self) -> None:
+        """Do nothing: an epoch is booked when it is committed."""
+
+    def _let_go(self) -> None:
+        """Throw away what is under way, and let go of the cluster."""
+        for epoch in self._under_way:
+            self._release(epoch)
+        self._backend.close()
+
+    def give_up(self) -> None:
+        """Keep the lines as unfinished that the driver has read, and that were not committed."""
+        for epoch in (*self._under_way, *self._unsubmitted):
+            for _, part in epoch.parts:
+                if isinstance(part, Shipped):
+                    self._journal.leave(part.lines())
+        self._under_way.clear()
+        self._unsubmitted.clear()
+        if self._shipping is not None:
+            for part in self._shipping.left():
+                self._journal.leave(part.lines())
+
+    def _states(self) -> dict[str, Packed]:
+        """Return what processors keep."""
+        for name in set(self._keeping.pickled()) - self._pickled:
+            self._pickled.add(name)
+            here = f"pipeline {self.name!r}, processor {name!r}"
+            message = f"{here}: its state is more than plain data: it is pickled, and only read from a folder of one's own"
+            self.books.say(Notice("pickled", name, message))
+        return self._keeping.parts()
+
+    # The way of lines
+
+    def _until_ended(self) -> bool:
+        """Plan, submit and commit until the source has ended, or a stop was asked for."""
+        while True:
+            self._hold()
+            if self.stopping.is_set():
+                return self._drained()
+            try:
+                self._plan_ahead()
+                self._submit()
+                if not self._under_way and self._plan.exhausted:
+                    return True
+                self._commit_if_done()
+            except (Gone, Killed, StateLost) as lost:
+                self._begin_anew(lost)
+            self._save_if_due()
+            self.books.tick()
+
+    def _drained(self) -> bool:
+        """Commit what is under way, as far as that is done in time; the rest has not happened."""
+        self._phase = "draining"
+        until = self._host.clock() + DRAIN_SECONDS * 0.9
+        try:
+            while self._under_way and self._host.clock() < until:
+                self._commit_if_done()
+                self._save_if_due()
+                self.books.tick()
+        except (Gone, Killed, StateLost):
+            pass  # as if it had not been read
+        return False
+
+    def _plan_ahead(self) -> None:
+        """Plan epochs, as many as may be under way."""
+        slots = max(sum(worker.threads for worker in self._look()), 1)
+        while len(self._under_way) + len(self._unsubmitted) < self._scale.max_in_flight:
+            parts = self._plan.split(self._scale.epoch_lines, slots)
+            if not parts:
+                return
+            self._add([*parts])
+
+    def _add(self, parts: Sequence[Any]) -> Epoch:
+        numbered = list(enumerate(parts, self._ranges))
+        self._ranges += len(parts)
+        epoch = Epoch(self._epochs, numbered, self._host.clock(), self._careful)
+        self._epochs += 1
+        self._unsubmitted.append(epoch)
+        return epoch
+
+    def _submit(self) -> None:
+        while self._unsubmitted:
+            epoch = self._unsubmitted[0]
+            self._submission.submit(epoch, self._workers)
+            self._under_way.append(self._unsubmitted.popleft())
+
+    def _flush(self) -> None:
+        """Bring what stages have left to its end, as an epoch of its own."""
+        if self._journal.flushed:
+            return
+        if len(self._job.stages) > 1:
+            self._add([])
+            while self._unsubmitted or self._under_way:
+                try:
+                    self._submit()
+                    self._commit_if_done()
+                except (Gone, Killed, StateLost) as lost:
+                    self._begin_anew(lost)
+                self._in_time()
+                self.books.tick()
+        self._journal.flushed = True
+
+    def _commit_if_done(self) -> None:
+        """Commit the first epoch under way once it is done, and release it.
+
+        Raises:
+            Gone, Killed, StateLost: it is to be done once more.
+            ProcessorFailed: a processor with ``on_error="stop"`` failed; the epoch is not committed.
+        """
+        if not self._under_way:
+            self._host.sleep(POLL_SECONDS / 10)
+            return
+        epoch = self._under_way[0]
+        self._tell_of_no_commit(epoch)
+        handles = [task.report for task in epoch.tasks()]
+        if not all(map(self._backend.done, handles)):
+            self._backend.wait(POLL_SECONDS)
+            there = self._look()
+            self._wait_for(self._backend.name, None if there else f"{self._backend.name} has no workers")
+            return
+        reports: list[Report] = [pickle.loads(data) for data in self._backend.results(handles)]
+        self._check_tokens(epoch, reports)
+        self._commit(epoch, reports)
+        self._under_way.popleft()
+        self._release(epoch)
+        self._failed, self._committed = 0, self._host.clock()
+
+    def _tell_of_no_commit(self, epoch: Epoch) -> None:
+        """Say so when nothing has been committed for long."""
+        if self._patience is None or self._told_of == epoch.number or not self._workers:
+            return
+        seconds = self._host.clock() - self._committed
+        if seconds > self._patience:
+            self._told_of = epoch.number
+            message = (
+                f"pipeline {self.name!r}: nothing has been committed for {seconds:.0f} s: epoch {epoch.number} is with"
+                f" {len(self._workers)} workers"
+            )
+            self.books.say(Notice("no commit", self._backend.name, message))
+
+    def _check_tokens(self, epoch: Epoch, reports: Sequence[Report]) -> None:
+        """See that all reports are of the same attempts: a task that is done once more may give something else.
+
+        Raises:
+            StateLost: they are not.
+        """
+        tokens = {task.name: report.token for task, report in zip(epoch.tasks(), reports, strict=True)}
+        for (place, task), report in zip(sorted(epoch.keepers.items()), reports[len(epoch.readers) :], strict=True):
+            expected = [tokens[source.name] for source in task.sources]
+            if report.inputs != [*expected, self._keeping.tip(place)]:
+                raise StateLost(f"stage {place[0]}, partition {place[1]}: a task was done once more, and others not")
+
+    def _commit(self, epoch: Epoch, reports: Sequence[Report]) -> None:
+        """Hand outputs on, and book what came of an epoch."""
+        if len(self._paths) > MAX_PATHS:
+            self._paths = Paths()
+        parts = dict(epoch.parts)
+        merged = Merged(reports, parts, self._journal.received, self._paths)
+        if (stopped := merged.stopped()) is not None:
+            why = "; mend what hangs" if stopped.kind == "worker_died" else ' (on_error="stop")'
+            where = self._journal.covered(stopped.where(self.name))
+            raise ProcessorFailed(f"{where}{why}; {stopped.source}, at {stopped.place}, worker {stopped.worker}")
+        self._hand_on(merged)
+        if isinstance(self._sink, Parting):
+            self._sink.adopt([name for report in reports for name in report.parts])
+        seconds = self._host.clock() - epoch.planned
+        dead = self.books.commit(partial(merged.book, by_worker=self._journal.workers), merged.lines, seconds)
+        for (place, _), report in zip(sorted(epoch.keepers.items()), reports[len(epoch.readers) :], strict=True):
+            self._keeping.take(place, report)
+        for done in merged.ranges():
+            self._plan.finished(parts[done.number], done.end)
+        self._saver.changed()
+        if dead and self._letters is not None:
+            self._write_letters(self._letters, dead)
+
+    def _hand_on(self, merged: Merged) -> None:
+        for start in range(0, len(merged.values), OUTPUTS):
+            values, line_no = merged.values[start : start + OUTPUTS], merged.line_no[start : start + OUTPUTS]
+            for position, error in self._endurance.call(partial(self._sink.write, values, line_no)):
+                merged.refuse(start + position, error, self._host.now())
+
+    # What is lost
+
+    def _begin_anew(self, lost: Exception) -> None:
+        """Do all that is under way once more, from the last commit on.
+
+        Raises:
+            RunError: that has been tried often enough.
+        """
+        for epoch in self._under_way:
+            self._release(epoch)
+        if isinstance(lost, Killed):
+            self._be_careful(lost)
+        elif not isinstance(lost, Gone):
+            self._failed += 1
+            if self._failed > ATTEMPTS:
+                raise RunError(f"pipeline {self.name!r}: an epoch could not be done in {ATTEMPTS} attempts: {lost}")
+        self._unsubmitted.extendleft(reversed(self._under_way))
+        self._under_way.clear()
+        self.books.say(Notice("begun anew", self._backend.name, self._told(lost)))
+        if isinstance(lost, Gone):
+            self._connect()
+        self._submission.begin(self._keeping.restores())
+
+    def _told(self, lost: Exception) -> str:
+        count = len(self._unsubmitted)
+        what = {Gone: "the connection was lost", Killed: "workers died of a line"}.get(type(lost), "a worker was lost")
+        return f"{what}: {count} epoch{'' if count == 1 else 's'} begun anew after the last commit ({lost})"
+
+    def _be_careful(self, killed: Killed) -> None:
+        """Have the epoch that kills workers be done by functions in processes of their own.
+
+        Raises:
+            RunError: it was, or it is none of the functions.
+        """
+        for epoch in self._under_way:
+            for task in epoch.tasks():
+                if task.name != killed.name:
+                    continue
+                if epoch.careful or task not in epoch.readers:
+                    raise RunError(
+                        f"pipeline {self.name!r}: workers die of what comes to {self._stage(task)}: it ends the process"
+                        " that it runs in, as a fault in native code does, or more memory than a worker has"
+                    )
+                epoch.careful = True
+
+    def _stage(self, task: Task) -> str:
+        number = int(task.name.split("-")[-2])
+        names = sorted(self._job.stages[number].placed or self._job.stages[0].processors)
+        return f"processor{'' if len(names) == 1 else 's'} {', '.join(map(repr, names))}"
+
+    def _connect(self) -> None:
+        """Connect, and wait for workers, as long as it takes.
+
+        Raises:
+            Gone: the run was asked to stop meanwhile.
+        """
+        while True:
+            try:
+                self._backend.open()
+                self._backend.listen(self._estimate)
+                self._looked = 0.0
+                if self._look():
+                    break
+                why = f"{self._backend.name} has no workers"
+            except Gone as gone:
+                why = str(gone)
+            self._wait_for(self._backend.name, why)
+            if self.stopping.is_set():
+                raise Gone(why)
+            self._host.sleep(AGAIN_SECONDS)
+        self._wait_for(self._backend.name, None)
+
+    def _look(self) -> Sequence[WorkerInfo]:
+        """Return the workers, as of a second ago at most."""
+        now = self._host.clock()
+        if now - self._looked > 1.0:
+            self._workers, self._looked = self._backend.workers(), now
+            self._journal.crew = self._workers
+        return self._workers
+
+    def _estimate(self, worker: str, lines: int) -> None:
+        """Take note of what a worker says of how far it is."""
+        with self.books.reading() as journal:
+            journal.estimates[worker] = journal.estimates.get(worker, 0) + lines
+
+    def _release(self, epoch: Epoch) -> None:
+        self._backend.release([handle for task in epoch.tasks() for handle in task.handles()])

@@ -1,0 +1,166 @@
+"""Epochs under way: what was planned, and the tasks that it was submitted as."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamlab.crew import WorkerInfo
+from streamlab.runners.cluster.backend import Backend, Handle
+from streamlab.runners.cluster.job import Job, Sealed
+from streamlab.runners.cluster.report import dumps
+from streamlab.runners.cluster.tasks import Restore, read, see
+from streamlab.sources import Part
+
+#: A partition of a stage.
+Place = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Epoch:
+    """Lines that are committed together.
+
+    Attributes:
+        number: rising.
+        parts: what is read, with the number of each range; of the last epoch nothing: it is what stages have left.
+        planned: the clock's time when that was.
+        careful: whether functions run apart, as a line among these kills workers.
+        readers: tasks of the first stage.
+        keepers: tasks of later stages.
+    """
+
+    number: int
+    parts: Sequence[tuple[int, Part]]
+    planned: float
+    careful: bool = False
+    readers: list[Task] = field(default_factory=list)
+    keepers: dict[Place, Task] = field(default_factory=dict)
+
+    @property
+    def last(self) -> bool:
+        """Whether it is what stages have left at the end."""
+        return not self.parts
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield the tasks, those of earlier stages first."""
+        yield from self.readers
+        for _, task in sorted(self.keepers.items()):
+            yield task
+
+
+@dataclass(slots=True)
+class Task:
+    """A task, and those that give the items of its result.
+
+    Attributes:
+        name: of the task.
+        whole: the task itself.
+        report: what it tells the driver.
+        sources: tasks of earlier stages, of which it has a block each.
+        before: of a partition, the token before it, or the task before it that has it.
+        blocks: what it sends to partitions of later stages.
+        tip: of a partition, the token after it.
+    """
+
+    name: str
+    whole: Handle
+    report: Handle
+    sources: Sequence[Task] = ()
+    before: str | Task = ""
+    blocks: Mapping[Place, Handle] = field(default_factory=dict)
+    tip: Handle = None
+
+    def handles(self) -> list[Handle]:
+        """Return all that is to be released."""
+        return [self.whole, self.report, *self.blocks.values(), *([] if self.tip is None else [self.tip])]
+
+
+class Submission:
+    """Submits epochs, each after the other.
+
+    Args:
+        backend: the engine.
+        job: what to do.
+        sealed: the same, to be sent.
+    """
+
+    def __init__(self, backend: Backend, job: Job, sealed: Sealed) -> None:
+        self._backend = backend
+        self._job = job
+        self._sealed = sealed
+        self._run = secrets.token_hex(4)  # another run may have the same job
+        self._attempts = 0
+        self._tips: dict[Place, str | Task] = {}
+        self._restore: dict[Place, Restore] = {}
+
+    def begin(self, restore: Mapping[Place, Restore]) -> None:
+        """Begin with the state of partitions as it is given; where it is not, they have none."""
+        self._attempts += 1
+        self._tips, self._restore = {}, dict(restore)
+
+    def submit(self, epoch: Epoch, workers: Sequence[WorkerInfo]) -> None:
+        """Submit an epoch.
+
+        Raises:
+            Gone: the connection was lost.
+        """
+        epoch.readers, epoch.keepers = [], {}
+        name = f"streamlab-{self._sealed.id}-{self._run}-{self._attempts}-{epoch.number}"
+        if epoch.parts:
+            slots = sum(worker.threads for worker in workers)
+            for number, share in enumerate(shares(epoch.parts, max(slots, 1))):
+                packed = [(at, dumps(part)) for at, part in share]
+                whole = self._backend.submit(f"{name}-0-{number}", read, self._sealed, packed, epoch.careful)
+                epoch.readers.append(self._task(f"{name}-0-{number}", 0, whole))
+        for stage in range(1, len(self._job.stages)):
+            for partition in self._job.used(stage):
+                sources = [task for task in epoch.tasks() if (stage, partition) in task.blocks]
+                task = self._keeper(f"{name}-{stage}-{partition}", epoch, stage, partition, sources, workers)
+                epoch.keepers[stage, partition] = self._tips[stage, partition] = task
+
+    def _keeper(
+        self,
+        name: str,
+        epoch: Epoch,
+        stage: int,
+        partition: int,
+        sources: Sequence[Task],
+        workers: Sequence[WorkerInfo],
+    ) -> Task:
+        place = stage, partition
+        before = self._tips.get(place)
+        restore = None
+        if before is None:
+            restore = self._restore.get(place) or Restore()
+            before = restore.tip
+        blocks = [task.blocks[place] for task in sources]
+        tip = before.tip if isinstance(before, Task) else before
+        near = workers[partition % len(workers)] if workers else None
+        whole = self._backend.submit(name, see, self._sealed, stage, partition, blocks, tip, restore, epoch.last, near=near)
+        task = self._task(name, stage, whole)
+        task.sources, task.before = sources, before
+        task.tip = self._backend.item(whole, "tip")
+        return task
+
+    def _task(self, name: str, stage: int, whole: Handle) -> Task:
+        places = [(later, p) for later in range(stage + 1, len(self._job.stages)) for p in self._job.used(later)]
+        blocks = {place: self._backend.item(whole, place) for place in places}
+        return Task(name, whole, self._backend.item(whole, "report"), blocks=blocks)
+
+
+def shares(parts: Sequence[tuple[int, Any]], most: int) -> list[Sequence[tuple[int, Any]]]:
+    """Return parts that follow each other as so many shares at most, none of them empty.
+
+    >>> shares([(0, "a"), (1, "b"), (2, "c")], 2)
+    [[(0, 'a'), (1, 'b')], [(2, 'c')]]
+    """
+    count = min(most, len(parts))
+    size, larger = divmod(len(parts), count)
+    made, at = [], 0
+    for number in range(count):
+        stop = at + size + (number < larger)
+        made.append(parts[at:stop])
+        at = stop
+    return made
