@@ -48,6 +48,14 @@ class Places(NamedTuple):
         """Return where a line begins."""
         return self.starts[self.first + index]
 
+    def offsets(self, count: int) -> NDArray[np.int64] | None:
+        """Return where the first so many lines begin, shape ``(count,)``; ``None`` where places are no numbers."""
+        starts = self.starts[self.first : self.first + count]
+        try:
+            return np.asarray(starts, dtype=np.int64)
+        except (TypeError, ValueError):
+            return None
+
     def beyond(self, count: int) -> Places:
         """Return the places of the lines after the first ``count``."""
         return self._replace(first=self.first + count)

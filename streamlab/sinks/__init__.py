@@ -23,7 +23,8 @@ class Sink(Protocol):
 
     A sink that has an attribute ``columns`` which is true gets a `streamlab.columns.Column` where there is one; others get
     lists only. If ``any_thread`` is true too, large ones are written by another thread than the run's while the run goes on;
-    never are there two calls at a time.
+    never are there two calls at a time. One with ``takes_encoded`` writes lines of text, and may be given them as bytes
+    (`streamlab.sinks.text.Encoded`).
     """
 
     name: str

@@ -49,6 +49,7 @@ class FileSink:
         self.notices: deque[Notice] = deque()
 
     columns = True
+    takes_encoded = True
     any_thread = True
 
     def files(self) -> list[str | int]:

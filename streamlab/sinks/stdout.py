@@ -34,6 +34,7 @@ class StreamSink:
         self.name = "stdout" if self._stream is sys.stdout else str(getattr(self._stream, "name", "stream"))
         self._finish = visible if _is_terminal(self._stream) else None
         self._binary = _bytes_below(self._stream)
+        self.takes_encoded = self._finish is None
 
     columns = True
 

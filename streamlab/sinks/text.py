@@ -12,10 +12,31 @@ from streamlab.texts import as_bytes, as_text
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tab; C1 and raw bytes drive terminals too
 
 
+class Encoded(Sequence[Any]):
+    """Values that are lines of bytes already; only how many there are can be asked.
+
+    Args:
+        data: the lines.
+        count: of the values.
+    """
+
+    def __init__(self, data: bytes, count: int) -> None:
+        self.data = data
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        raise TypeError("a value may have several lines: they cannot be told apart any more")
+
+
 def encoded(
     values: Sequence[Any], finish: Callable[[str], str] | None = None
 ) -> tuple[bytes | memoryview, list[tuple[int, BaseException]]]:
     """Return values as lines of bytes, and what is refused of them, see `as_lines`; columns go the native way."""
+    if isinstance(values, Encoded):
+        return values.data, []
     if isinstance(values, Column):
         data = values.encoded() if finish is None else None
         if data is not None:

@@ -113,6 +113,8 @@ class Starts(Sequence[int]):
         return len(self._found()) + 1
 
     def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return np.concatenate(([self._first], self._found() + (self._at + 1)))[index]
         return self._at + int(self._found()[index - 1]) + 1 if index else self._first
 
     def _found(self) -> NDArray[np.int64]:

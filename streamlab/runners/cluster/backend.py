@@ -58,15 +58,15 @@ class Backend(Protocol):
         """
         ...
 
-    def submit(self, name: str, function: Callable[..., Any], *args: Any, near: WorkerInfo | None = None) -> Handle:
-        """Have a function called on a worker, ``near`` if that one is there and not too busy.
+    def submit(self, name: str, function: Callable[..., Any], *args: Any, home: WorkerInfo | None = None) -> Handle:
+        """Have a function called on a worker.
 
         Args:
             name: of the task, unique.
             function: called with the arguments, the worker's name (``worker``), and if it takes that, what tells how far
                 it is (``say``).
             args: what it is called with.
-            near: the worker that has what it needs.
+            home: the one worker that is to do it; by default any is.
 
         Raises:
             Gone: the connection was lost.

@@ -22,8 +22,11 @@ from streamlab.runners.cluster.exchange import Block, chosen, places_after, shar
 from streamlab.runners.cluster.job import Site
 from streamlab.runners.cluster.report import FLUSH, Done, Outputs, Piece, Portion, Report, Spot, dumps
 from streamlab.segments import Stopped
+from streamlab.sinks.text import Encoded, encoded
 from streamlab.texts import as_text
 from streamlab.traces import KEPT_SLOW
+
+NOWHERE = np.zeros((0, 3), dtype=np.int64)
 
 
 class Cuttings(NamedTuple):
@@ -32,7 +35,7 @@ class Cuttings(NamedTuple):
     batch: Batch
     places: NDArray[np.int64]
     origins: NDArray[np.int64]
-    offsets: Sequence[Any]
+    offsets: NDArray[np.int64] | None
 
     def spot(self, line: int) -> Spot:
         """Return which line of the run one of the batch is."""
@@ -73,7 +76,7 @@ class Collector:
         self,
         batch: Batch,
         origins: NDArray[np.int64],
-        offsets: Sequence[Any] = (),
+        offsets: NDArray[np.int64] | None = None,
         kept: NDArray[np.bool_] | None = None,
     ) -> None:
         """Take in a batch.
@@ -81,7 +84,7 @@ class Collector:
         Args:
             batch: the batch; what a flush gave has a line for each value by now.
             origins: places of its lines.
-            offsets: where its lines are in their source.
+            offsets: where its lines are in their source, if that is a number.
             kept: of its lines, whether they are kept for traces; by default the last ones of a range are.
         """
         if batch.paths is not self._paths:
@@ -94,11 +97,11 @@ class Collector:
         covered = self._covered(batch)
         for failure in covered.failures:
             spot = self._spot(failure.line_no, batch.first, origins)
-            if spot is not None and failure.place is None and len(offsets):
-                failure.place = offsets[(failure.line_no or 0) - batch.first]
+            if spot is not None and failure.place is None and offsets is not None:
+                failure.place = int(offsets[(failure.line_no or 0) - batch.first])
             self._failures.append((spot, failure))
         self._share_out(batch, places, offsets)
-        if values:
+        if len(values):
             self._keep_outputs(batch, places, values)
         if self._job.trace is not False:
             self._keep_lines(Cuttings(covered, places, origins, offsets), kept)
@@ -121,21 +124,25 @@ class Collector:
         number, line = origins[line_no - first, :2].tolist()
         return None if number >= FLUSH else (number, line)
 
-    def _handed_out(self, batch: Batch) -> list[Any]:
+    def _handed_out(self, batch: Batch) -> Sequence[Any]:
         """Return the outputs that go to the driver, and make dead letters of those that cannot be written."""
         values, _ = batch.emitted()
         refused: Sequence[tuple[int, BaseException]] = ()
+        if not len(values):
+            return ()
         if self._writer is not None:
-            refused = self._writer.write(values, np.full(len(values), -1, dtype=np.int64)) if len(values) else ()
+            refused = self._writer.write(values, np.full(len(values), -1, dtype=np.int64))
             values = ()
-        values = values.to_list() if isinstance(values, Column) else list(values)
-        if self._job.returned == "text":
+        elif self._job.returned == "encoded":
+            data, refused = encoded(values)
+            values = Encoded(bytes(data), len(values) - len(refused))
+        elif self._job.returned == "text":
             values, refused = _texts(values)
         for position, error in sorted(refused, key=lambda refusal: -refusal[0]):
             batch.refuse(position, error, time.time())
-        return values
+        return values.to_list() if isinstance(values, Column) else values
 
-    def _share_out(self, batch: Batch, places: NDArray[np.int64], offsets: Sequence[Any]) -> None:
+    def _share_out(self, batch: Batch, places: NDArray[np.int64], offsets: NDArray[np.int64] | None) -> None:
         job = self._job
         for number in range(self._number + 1, len(self._stages)):
             stage = self._stages[number]
@@ -144,6 +151,9 @@ class Collector:
                 self._blocks[number, partition].append(block)
 
     def _keep_outputs(self, batch: Batch, places: NDArray[np.int64], values: Sequence[Any]) -> None:
+        if isinstance(values, Encoded):
+            self._outputs.append(Outputs(NOWHERE, values))
+            return
         rows = np.flatnonzero(batch.paths.emitted()[batch.ids])
         outputs = Outputs(places[rows], values)
         if self._job.returned == "lines":
@@ -182,7 +192,7 @@ class Collector:
             if batch.origin is not None:
                 start, stop = (int(row) for row in np.searchsorted(batch.origin, (line, line + 1)))
             piece = self._pieces.setdefault(spot, Piece(spot, batch.lines[line], [], [], 0, False))
-            piece.place = of.offsets[line] if len(of.offsets) else None
+            piece.place = None if of.offsets is None else int(of.offsets[line])
             piece.rows += [
                 (tuple(places[row].tolist()), int(batch.ids[row]), batch.values[row])
                 for row in range(start, stop)
@@ -241,7 +251,10 @@ class Collector:
 
 def _joined(parts: Sequence[Outputs]) -> Outputs:
     if not parts:
-        return Outputs(np.zeros((0, 3), dtype=np.int64), [])
+        return Outputs(NOWHERE, [])
+    if isinstance(parts[0].values, Encoded):
+        data = b"".join(part.values.data for part in parts if isinstance(part.values, Encoded))
+        return Outputs(NOWHERE, Encoded(data, sum(len(part.values) for part in parts)))
     return Outputs(
         stacked([part.places for part in parts]),
         [value for part in parts for value in part.values],
@@ -250,11 +263,11 @@ def _joined(parts: Sequence[Outputs]) -> Outputs:
     )
 
 
-def _texts(values: list[Any]) -> tuple[list[Any], list[tuple[int, BaseException]]]:
+def _texts(values: Sequence[Any]) -> tuple[list[Any], list[tuple[int, BaseException]]]:
     """Return values as text, and those that have none: their positions, with the reason."""
     texts: list[Any] = []
     refused: list[tuple[int, BaseException]] = []
-    for position, value in enumerate(values):
+    for position, value in enumerate(values.to_list() if isinstance(values, Column) else values):
         try:
             texts.append(value if type(value) is str else as_text(value))
         except Exception as error:  # the value's own code

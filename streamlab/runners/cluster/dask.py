@@ -7,6 +7,7 @@ import inspect
 import json
 import operator
 import os
+import socket
 import sys
 import threading
 import time
@@ -59,6 +60,7 @@ class DaskBackend:
         self._address = cluster.scheduler.address if isinstance(cluster, Client) else cluster
         self.name = "a local cluster" if cluster == "local" else f"the cluster at {self._address}"
         self._ended = threading.Event()
+        self._direct = False  # whether workers can be reached from here; else results come by way of the scheduler
 
     def open(self) -> None:
         """Start the local cluster, or connect; as of `Backend.open`."""
@@ -67,7 +69,7 @@ class DaskBackend:
         try:
             if self._address == "local":
                 self._cluster = self._cluster or _local(self._count)
-                self._client = Client(self._cluster, set_as_default=False)
+                self._client, self._direct = Client(self._cluster, set_as_default=False), True
             elif self._given is not None and self._given.status == "running":
                 self._client = self._given
             else:
@@ -80,6 +82,7 @@ class DaskBackend:
                 " 'tcp://10.0.0.5:8786', or a dask.distributed.Client"
             ) from error
         self._check_versions()
+        self._direct = self._direct or all(map(_reached, [worker.address for worker in self.workers()]))
 
     def listen(self, tell: Callable[[str, int], None]) -> None:
         """Hear how far workers are."""
@@ -118,9 +121,9 @@ class DaskBackend:
             for address, info in sorted(found.items(), key=lambda item: str(item[1]["name"]))
         ]
 
-    def submit(self, name: str, function: Callable[..., Any], *args: Any, near: WorkerInfo | None = None) -> Any:
+    def submit(self, name: str, function: Callable[..., Any], *args: Any, home: WorkerInfo | None = None) -> Any:
         """Have a function called; as of `Backend.submit`."""
-        where = {} if near is None else {"workers": [near.address], "allow_other_workers": True}
+        where = {} if home is None else {"workers": [home.address]}
         return self._noticed(lambda client: client.submit(_there, function, *args, key=name, pure=False, **where))
 
     def item(self, handle: Any, key: Any) -> Any:
@@ -145,7 +148,7 @@ class DaskBackend:
     def results(self, handles: Sequence[Any]) -> list[Any]:
         """Return results; as of `Backend.results`."""
         try:
-            results: list[Any] = self._call(lambda client: client.gather(list(handles)))
+            results: list[Any] = self._call(lambda client: client.gather(list(handles), direct=self._direct))
         except KilledWorker as error:
             raise Killed(str(error.task)) from error
         return results
@@ -177,6 +180,16 @@ def _there(function: Callable[..., Any], *args: Any) -> Any:
     if "say" in inspect.signature(function).parameters:
         more["say"] = lambda lines: worker.log_event(TOPIC, (name, lines))
     return function(*args, **more)
+
+
+def _reached(address: str) -> bool:
+    """Tell whether a worker can be connected to from here."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _version() -> tuple[str, str]:

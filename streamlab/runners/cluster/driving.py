@@ -38,8 +38,6 @@ from streamlab.state import Packed
 
 #: Nodes of the run's path tree after which a new one is begun.
 MAX_PATHS = 50_000
-#: Outputs that the sink is given at a time.
-OUTPUTS = 65_536
 #: Seconds between two attempts to find a scheduler, or workers.
 AGAIN_SECONDS = 0.5
 #: Times that the same epoch is begun anew for what is no fault of the cluster's, before the run gives up.
@@ -225,7 +223,7 @@ class ClusterWork(Work):
         return epoch
 
     def _submit(self) -> None:
-        while self._unsubmitted:
+        while self._unsubmitted and self._look():
             epoch = self._unsubmitted[0]
             self._submission.submit(epoch, self._workers)
             self._under_way.append(self._unsubmitted.popleft())
@@ -320,8 +318,7 @@ class ClusterWork(Work):
             self._write_letters(self._letters, dead)
 
     def _hand_on(self, merged: Merged) -> None:
-        for start in range(0, len(merged.values), OUTPUTS):
-            values, line_no = merged.values[start : start + OUTPUTS], merged.line_no[start : start + OUTPUTS]
+        for start, values, line_no in merged.outputs():
             for position, error in self._endurance.call(partial(self._sink.write, values, line_no)):
                 merged.refuse(start + position, error, self._host.now())
 
@@ -403,6 +400,10 @@ class ClusterWork(Work):
         if now - self._looked > 1.0:
             self._workers, self._looked = self._backend.workers(), now
             self._journal.crew = self._workers
+            there = {worker.address for worker in self._workers}
+            for (stage, partition), worker in self._submission.homes.items():
+                if worker.address not in there:
+                    raise StateLost(f"stage {stage}, partition {partition}: worker {worker.name} is gone")
         return self._workers
 
     def _estimate(self, worker: str, lines: int) -> None:

@@ -84,6 +84,9 @@ class Submission:
         backend: the engine.
         job: what to do.
         sealed: the same, to be sent.
+
+    Attributes:
+        homes: the workers that have the partitions.
     """
 
     def __init__(self, backend: Backend, job: Job, sealed: Sealed) -> None:
@@ -94,11 +97,12 @@ class Submission:
         self._attempts = 0
         self._tips: dict[Place, str | Task] = {}
         self._restore: dict[Place, Restore] = {}
+        self.homes: dict[Place, WorkerInfo] = {}
 
     def begin(self, restore: Mapping[Place, Restore]) -> None:
         """Begin with the state of partitions as it is given; where it is not, they have none."""
         self._attempts += 1
-        self._tips, self._restore = {}, dict(restore)
+        self._tips, self._restore, self.homes = {}, dict(restore), {}
 
     def submit(self, epoch: Epoch, workers: Sequence[WorkerInfo]) -> None:
         """Submit an epoch.
@@ -137,8 +141,8 @@ class Submission:
             before = restore.tip
         blocks = [task.blocks[place] for task in sources]
         tip = before.tip if isinstance(before, Task) else before
-        near = workers[partition % len(workers)] if workers else None
-        whole = self._backend.submit(name, see, self._sealed, stage, partition, blocks, tip, restore, epoch.last, near=near)
+        home = self.homes.setdefault(place, workers[(partition + stage) % len(workers)])
+        whole = self._backend.submit(name, see, self._sealed, stage, partition, blocks, tip, restore, epoch.last, home=home)
         task = self._task(name, stage, whole)
         task.sources, task.before = sources, before
         task.tip = self._backend.item(whole, "tip")

@@ -13,7 +13,7 @@ from streamlab.batch import Batch, Rows
 from streamlab.columns import Column
 from streamlab.paths import Paths, Twig
 from streamlab.processors import Processor
-from streamlab.runners.cluster.partitions import partition_of
+from streamlab.runners.cluster.partitions import Partitions
 from streamlab.segments.stages import Stage
 
 
@@ -33,7 +33,7 @@ class Block:
         values: the value of each row.
         observed: whether the visits of each row are to be observed, shape ``(rows,)``.
         kept: whether its line is kept for traces, shape ``(rows,)``.
-        offsets: where the line of each row is in its source, as far as a worker knows.
+        offsets: where the line of each row is in its source, ``None`` if workers do not know, shape ``(rows,)``.
     """
 
     twigs: Sequence[Twig]
@@ -43,7 +43,7 @@ class Block:
     values: Sequence[Any]
     observed: NDArray[np.bool_]
     kept: NDArray[np.bool_]
-    offsets: Sequence[Any]
+    offsets: NDArray[np.int64] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,13 @@ class Arrived:
         rows: the rows.
         places: their places.
         kept: whether their lines are kept for traces.
-        offsets: where their lines are in the source.
+        offsets: where their lines are in the source; ``None`` if workers do not know.
     """
 
     rows: Rows
     places: NDArray[np.int64]
     kept: NDArray[np.bool_]
-    offsets: Sequence[Any]
+    offsets: NDArray[np.int64] | None
 
 
 def chosen(values: Sequence[Any], rows: NDArray[np.int64]) -> list[Any]:
@@ -96,7 +96,7 @@ def shared_out(
     places: NDArray[np.int64],
     processors: Mapping[str, Processor],
     partitions: int,
-    offsets: Sequence[Any] = (),
+    offsets: NDArray[np.int64] | None = None,
 ) -> dict[int, Block]:
     """Return the rows of a batch that stand at what is placed in a later stage as blocks, by partition.
 
@@ -111,13 +111,7 @@ def shared_out(
     rows = standing(batch, stage.placed)
     names = [batch.paths.nodes[id].processor or "" for id in batch.ids[rows].tolist()]
     values = chosen(batch.values, rows)
-    target = np.array(
-        [
-            partition_of(processors[name], value, partitions, stage.loops.get(name))
-            for name, value in zip(names, values, strict=True)
-        ],
-        dtype=np.int64,
-    )
+    target = np.array(_targets(stage, names, values, processors, partitions), dtype=np.int64)
     origin = np.arange(len(batch.ids), dtype=np.int64) if batch.origin is None else batch.origin
     blocks = {}
     for partition in np.unique(target).tolist():
@@ -133,9 +127,19 @@ def shared_out(
             [values[row] for row in among.tolist()],
             observed,
             observed | failed,
-            chosen(offsets, origin[own]) if len(offsets) else [None] * len(own),
+            None if offsets is None else offsets[origin[own]],
         )
     return blocks
+
+
+def _targets(
+    stage: Stage, names: Sequence[str], values: Sequence[Any], processors: Mapping[str, Processor], partitions: int
+) -> list[int]:
+    """Return the partition of each value."""
+    of = {name: Partitions(processors[name], partitions, stage.loops.get(name)) for name in dict.fromkeys(names)}
+    if len(of) == 1:
+        return list(map(of[names[0]], values))
+    return [of[name](value) for name, value in zip(names, values, strict=True)]
 
 
 def put_together(blocks: Sequence[Block], paths: Paths) -> Arrived:
@@ -143,17 +147,16 @@ def put_together(blocks: Sequence[Block], paths: Paths) -> Arrived:
     ids: list[int] = []
     values: list[Any] = []
     lines: list[str] = []
-    offsets: list[Any] = []
     for block in blocks:
         grafted = paths.graft(block.twigs)
         ids += [grafted[id].id for id in block.ids.tolist()]
         values += block.values
         lines += block.lines
-        offsets += block.offsets
     places = stacked([block.places for block in blocks])
     observed = np.concatenate([block.observed for block in blocks])
     kept = np.concatenate([block.kept for block in blocks])
+    offsets = [block.offsets for block in blocks if block.offsets is not None]
     order = np.lexsort(places.T[::-1])
     rows = Rows(chosen(lines, order), np.array(ids, dtype=np.int64)[order], chosen(values, order))
     rows.observed = np.flatnonzero(observed[order]).tolist()
-    return Arrived(rows, places[order], kept[order], chosen(offsets, order))
+    return Arrived(rows, places[order], kept[order], np.concatenate(offsets)[order] if len(offsets) == len(blocks) else None)

@@ -16,19 +16,17 @@ from streamlab.engine import Engine
 from streamlab.errors import PipelineError, RunError
 from streamlab.pipeline import Pipeline
 from streamlab.redaction import Redact, Redactor
-from streamlab.runners.cluster.partitions import partition_of
+from streamlab.runners.cluster.partitions import Partitions
 from streamlab.runners.host import LocalHost
 from streamlab.segments.stages import Stage, stages_of
 from streamlab.sinks import Parting, Sink, Writer
 from streamlab.sinks.collect import Collect
-from streamlab.sinks.files import FileSink
-from streamlab.sinks.stdout import StreamSink
 from streamlab.traces import TraceMode
 
 #: Jobs that a worker keeps engines of.
 KEPT_JOBS = 4
-#: What becomes of outputs: they come back as they are, as text, or with their lines; or the worker writes them.
-Returned = Literal["values", "text", "lines", "parts"]
+#: What becomes of outputs: they come back as they are, with their lines, as text, or as bytes; or the worker writes them.
+Returned = Literal["values", "lines", "text", "encoded", "parts"]
 
 
 @dataclass(frozen=True)
@@ -74,10 +72,10 @@ class Job:
                     " a function, or leave ordered out"
                 )
             return cls(pipeline, partitions, returned="parts", writer=sink.writer(), **kept)
-        text = isinstance(sink, (FileSink, StreamSink))
-        return cls(
-            pipeline, partitions, returned="text" if text else "values" if isinstance(sink, Collect) else "lines", **kept
-        )
+        how: Returned = "values" if isinstance(sink, Collect) else "lines"
+        if getattr(sink, "takes_encoded", False):  # of several stages they are to be put in order
+            how = "encoded" if len(stages_of(pipeline)) == 1 else "text"
+        return cls(pipeline, partitions, returned=how, **kept)
 
     @cached_property
     def stages(self) -> list[Stage]:
@@ -88,9 +86,7 @@ class Job:
         """Return where each processor that is placed in a stage is: its partition, or ``None`` for all of them."""
         stage, processors = self.stages[number], self.pipeline.processors
         return {
-            name: partition_of(processors[name], None, self.partitions, stage.loops.get(name))
-            if processors[name].key is None or name in stage.loops
-            else None
+            name: Partitions(processors[name], self.partitions, stage.loops.get(name)).home
             for name in processors
             if name in stage.placed
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,12 @@ from streamlab.paths import Fate, Node, Paths
 from streamlab.runners.cluster.exchange import chosen, stacked
 from streamlab.runners.cluster.report import FLUSH, Done, Piece, Report, Spot
 from streamlab.runners.cluster.shipping import Shipped
+from streamlab.sinks.text import Encoded
 from streamlab.sources import Part
 from streamlab.traces import Fates, Line
+
+#: Outputs that the sink is given at a time.
+OUTPUTS = 65_536
 
 
 class Merged:
@@ -32,8 +36,6 @@ class Merged:
 
     Attributes:
         lines: how many lines it has.
-        values: the outputs, in order.
-        line_no: of each output the number of its line, -1 of what was left at the end.
     """
 
     def __init__(self, reports: Sequence[Report], parts: Mapping[int, Part], first: int, paths: Paths) -> None:
@@ -63,17 +65,32 @@ class Merged:
             for portion, nodes in zip(report.portions, grafted, strict=True)
             if len(portion.outputs.values)
         ]
-        self.values: list[Any] = [value for outputs, _ in parts for value in outputs.values]
+        self._encoded = [outputs.values for outputs, _ in parts if isinstance(outputs.values, Encoded)]
+        if self._encoded:
+            return
+        readers = sum(bool(report.ranges) for report in self._reports)
+        self._values: list[Any] = [value for outputs, _ in parts for value in outputs.values]
         self._ids = [nodes[id].id for outputs, nodes in parts for id in outputs.ids]
         self._lines = [line for outputs, _ in parts for line in outputs.lines]
         self._places = stacked([o.places for o, _ in parts]) if parts else np.zeros((0, 3), dtype=np.int64)
-        keys = self._places.T[::-1]
-        if any(np.any(np.diff(key) < 0) for key in keys) or len(parts) > 1:
-            order = np.lexsort(keys)
-            self.values, self._places = chosen(self.values, order), self._places[order]
+        if len(self._reports) > readers:  # those of readers are in order, as the ranges are
+            order = np.lexsort(self._places.T[::-1])
+            self._values, self._places = chosen(self._values, order), self._places[order]
             if self._ids:
                 self._ids, self._lines = chosen(self._ids, order), chosen(self._lines, order)
-        self.line_no = self._numbers(self._places)
+
+    def outputs(self) -> Iterator[tuple[int, Sequence[Any], NDArray[np.int64]]]:
+        """Yield the outputs in order, some at a time: the position of the first, the values, and their lines' numbers.
+
+        Of what was left at the end the number is -1; of what is bytes already it is -1 too: nobody asks.
+        """
+        for values in self._encoded:
+            yield 0, values, np.full(len(values), -1, dtype=np.int64)
+        if not self._encoded:
+            line_no = self._numbers(self._places)
+            for start in range(0, len(self._values), OUTPUTS):
+                stop = start + OUTPUTS
+                yield start, self._values[start:stop], line_no[start:stop]
 
     def _numbers(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers of the lines that rows come from."""

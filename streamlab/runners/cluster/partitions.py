@@ -9,27 +9,53 @@ from zlib import crc32
 
 from streamlab.processors import Processor
 
+#: Keys whose partition is remembered.
+KNOWN = 100_000
 
-def partition_of(processor: Processor, value: Any, partitions: int, loop: str | None = None) -> int:
-    """Return the partition that has what a processor keeps for a value, from 0.
 
-    What has no key is in one place, and so is all of a loop (its name is given then). A value of which the key cannot be
-    had, or is not plain, is in the first one: the processor will say there what it has to say of it.
+class Partitions:
+    """Says which partition has what a processor keeps for a value, from 0.
+
+    What has no key is in one place, and so is all of a loop. A value of which the key cannot be had, or is not plain, is in
+    the first one: the processor will say there what it has to say of it.
+
+    Args:
+        processor: the processor.
+        partitions: how many there are.
+        loop: the name of the loop that it is in.
 
     >>> import streamlab
     >>> class count:
     ...     def __call__(self, value): ...
-    >>> of = streamlab.Pipeline("p").add("count", count, key=len).processors["count"]
-    >>> partition_of(of, "abc", 8) == partition_of(of, "xyz", 8)
+    >>> of = Partitions(streamlab.Pipeline("p").add("count", count, key=len).processors["count"], 8)
+    >>> of("abc") == of("xyz")
     True
     """
-    if processor.key is None or loop is not None:
-        return crc32((loop or processor.name).encode("utf-8", "surrogatepass")) % partitions
-    try:
-        key = processor.key(value) if callable(processor.key) else value[processor.key]
-        return home_of(key, partitions)
-    except Exception:  # the user's code
-        return 0
+
+    def __init__(self, processor: Processor, partitions: int, loop: str | None = None) -> None:
+        self._partitions = partitions
+        self._known: dict[Any, int] = {}  # keys that were seen: most come again
+        self._key = processor.key
+        self._by_name = isinstance(self._key, str)
+        #: The one partition that has it all; ``None`` if there are several.
+        self.home: int | None = None
+        if processor.key is None or loop is not None:
+            self.home = crc32((loop or processor.name).encode("utf-8", "surrogatepass")) % partitions
+
+    def __call__(self, value: Any) -> int:
+        """Return the partition for a value."""
+        if self.home is not None:
+            return self.home
+        try:
+            key = value[self._key] if self._by_name else self._key(value)  # type: ignore[operator, misc]
+            home = self._known.get(key)
+        except Exception:  # the user's code
+            return 0
+        if home is None:
+            home = home_of(key, self._partitions)
+            if len(self._known) < KNOWN:
+                self._known[key] = home
+        return home
 
 
 def home_of(key: Any, partitions: int) -> int:

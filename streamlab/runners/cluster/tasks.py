@@ -77,9 +77,7 @@ def read(
                 origins = np.column_stack(
                     (np.full(len(chunk.lines), number), np.arange(lines, lines + len(chunk.lines), dtype=np.int64))
                 )
-                offsets: Sequence[Any] = ()
-                if chunk.places is not None and (len(site.job.stages) > 1 or site.job.trace is not False):
-                    offsets = [chunk.places.start(line) for line in range(len(chunk.lines))]
+                offsets = None if chunk.places is None else chunk.places.offsets(len(chunk.lines))
                 collector.take(engine.process(chunk, lines), origins, offsets)
                 lines += len(chunk.lines)
                 said += len(chunk.lines)
