@@ -18,7 +18,7 @@ from streamlab.metrics import Ledger
 from streamlab.paths import Paths
 from streamlab.runners.cluster.delta import Delta, ended
 from streamlab.runners.cluster.exchange import Block, places_after, put_together, shared_out, standing
-from streamlab.runners.cluster.partitions import partition_of
+from streamlab.runners.cluster.partitions import Partitions
 from streamlab.segments.stages import stages_of
 from tests.driver import FakeHost
 
@@ -83,9 +83,9 @@ class Told:
     def book(self, batch: Batch, elsewhere: Any, places: Any) -> None:
         ledger = Ledger("")
         ledger.book(ended(batch, elsewhere))
-        delta: Delta = pickle.loads(pickle.dumps(Delta.of(ledger, batch.paths, batch.failures)))
+        delta: Delta = pickle.loads(pickle.dumps(Delta.of(ledger, batch.paths)))
         delta.add_to(self.ledger, self.paths)
-        self.failures.update((failure.processor, failure.kind, failure.path) for failure in delta.failures)
+        self.failures.update((failure.processor, failure.kind, failure.path) for failure in batch.failures)
         for row in np.setdiff1d(np.arange(len(batch.ids)), elsewhere).tolist():
             if batch.paths.emitted()[int(batch.ids[row])]:
                 self.outputs.append((tuple(places[row].tolist()), batch.values[row]))
@@ -137,9 +137,9 @@ def staged(pipeline: Pipeline, ranges: list[list[list[str]]], partitions: int) -
         for number in homes:
             for partition, blocks in waiting[number].items():
                 engine = homes[number][partition]
-                rows, places = put_together(blocks, engine.paths)
-                batch = engine.go_on(rows)
-                hand_on(batch, places_after(batch, places))
+                arrived = put_together(blocks, engine.paths)
+                batch = engine.go_on(arrived.rows)
+                hand_on(batch, places_after(batch, arrived.places))
     for engines in homes.values():
         for engine in engines:
             told.keep(engine)
@@ -174,9 +174,9 @@ KEYS = st.one_of(
 @given(one=KEYS | st.tuples(KEYS, KEYS), other=KEYS, partitions=st.integers(1, 9))
 def test_equal_keys_are_in_one_partition(one: Any, other: Any, partitions: int) -> None:
     of = Pipeline("p").add("count", Counting, key=lambda value: value).processors["count"]
-    home = partition_of(of, one, partitions)
+    home = Partitions(of, partitions)(one)
     assert 0 <= home < partitions
     if one == other:
-        assert partition_of(of, other, partitions) == home
+        assert Partitions(of, partitions)(other) == home
     if isinstance(one, int):
-        assert partition_of(of, float(one) if float(one) == one else one, partitions) == home
+        assert Partitions(of, partitions)(float(one) if float(one) == one else one) == home

@@ -146,25 +146,6 @@ class SplitFiles(FileSource):
         return min(self._read_bytes / self._total, 1.0) if self._total else 1.0
 
 
-def ranges_of(path: str, size: int, length: int) -> Iterator[FileRange]:
-    """Yield ranges that have all lines of a file.
-
-    Args:
-        path: of the file.
-        size: its bytes.
-        length: bytes of a range, about.
-
-    >>> [(part.start, part.stop) for part in ranges_of("app.log", 25, 10)]
-    [(0, 10), (10, 20), (20, 25)]
-    >>> [(part.start, part.stop) for part in ranges_of("app.log.gz", 25, 10)]
-    [(0, 25)]
-    """
-    if extension(path):
-        length = max(size, 1)
-    for start in range(0, size, length):
-        yield FileRange(path, start, min(start + length, size))
-
-
 def blocks_of(file: FileIO, part: FileRange) -> tuple[int, Iterator[bytes]]:
     r"""Return where the first line of a range begins, and the bytes of its lines, in blocks.
 
@@ -183,7 +164,7 @@ def blocks_of(file: FileIO, part: FileRange) -> tuple[int, Iterator[bytes]]:
     >>> path.write_bytes(b"one\ntwo\nthree\n")
     14
     >>> with open(path, "rb", buffering=0) as file:
-    ...     [b"".join(blocks_of(file, part)[1]) for part in ranges_of(str(path), 14, 5)]
+    ...     [b"".join(blocks_of(file, FileRange(str(path), at, at + 5))[1]) for at in (0, 5, 10)]
     [b'one\ntwo\n', b'three\n', b'']
     """
     try:

@@ -96,7 +96,11 @@ class Backend(Protocol):
         ...
 
     def release(self, handles: Sequence[Handle]) -> None:
-        """Forget tasks, also those that have not ended."""
+        """Forget the results of tasks that have ended, as soon as others that need them have ended too."""
+        ...
+
+    def cancel(self, handles: Sequence[Handle]) -> None:
+        """Forget tasks, also those that have not ended, and all that need them."""
         ...
 
     def close(self) -> None:

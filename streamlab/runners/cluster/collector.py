@@ -100,7 +100,7 @@ class Collector:
             if spot is not None and failure.place is None and offsets is not None:
                 failure.place = int(offsets[(failure.line_no or 0) - batch.first])
             self._failures.append((spot, failure))
-        self._share_out(batch, places, offsets)
+        self._share_out(batch, places, offsets, kept)
         if len(values):
             self._keep_outputs(batch, places, values)
         if self._job.trace is not False:
@@ -142,11 +142,17 @@ class Collector:
             batch.refuse(position, error, time.time())
         return values.to_list() if isinstance(values, Column) else values
 
-    def _share_out(self, batch: Batch, places: NDArray[np.int64], offsets: NDArray[np.int64] | None) -> None:
+    def _share_out(
+        self,
+        batch: Batch,
+        places: NDArray[np.int64],
+        offsets: NDArray[np.int64] | None,
+        kept: NDArray[np.bool_] | None,
+    ) -> None:
         job = self._job
         for number in range(self._number + 1, len(self._stages)):
             stage = self._stages[number]
-            blocks = shared_out(batch, stage, places, job.pipeline.processors, job.partitions, offsets)
+            blocks = shared_out(batch, stage, places, job.pipeline.processors, job.partitions, offsets, kept)
             for partition, block in blocks.items():
                 self._blocks[number, partition].append(block)
 

@@ -154,6 +154,11 @@ class DaskBackend:
         return results
 
     def release(self, handles: Sequence[Any]) -> None:
+        """Forget results."""
+        for handle in handles:
+            handle.release()
+
+    def cancel(self, handles: Sequence[Any]) -> None:
         """Forget tasks."""
         with contextlib.suppress(Gone):
             self._call(lambda client: client.cancel(list(handles), force=True))

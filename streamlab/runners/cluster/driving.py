@@ -149,7 +149,7 @@ class ClusterWork(Work):
     def _let_go(self) -> None:
         """Throw away what is under way, and let go of the cluster."""
         for epoch in self._under_way:
-            self._release(epoch)
+            self._cancel(epoch)
         self._backend.close()
 
     def give_up(self) -> None:
@@ -266,7 +266,8 @@ class ClusterWork(Work):
         self._check_tokens(epoch, reports)
         self._commit(epoch, reports)
         self._under_way.popleft()
-        self._release(epoch)
+        self._submission.committed(epoch, {place: self._keeping.tip(place) for place in epoch.keepers})
+        self._backend.release([handle for task in epoch.tasks() for handle in task.handles()])
         self._failed, self._committed = 0, self._host.clock()
 
     def _tell_of_no_commit(self, epoch: Epoch) -> None:
@@ -331,7 +332,7 @@ class ClusterWork(Work):
             RunError: that has been tried often enough.
         """
         for epoch in self._under_way:
-            self._release(epoch)
+            self._cancel(epoch)
         if isinstance(lost, Killed):
             self._be_careful(lost)
         elif not isinstance(lost, Gone):
@@ -411,5 +412,5 @@ class ClusterWork(Work):
         with self.books.reading() as journal:
             journal.estimates[worker] = journal.estimates.get(worker, 0) + lines
 
-    def _release(self, epoch: Epoch) -> None:
-        self._backend.release([handle for task in epoch.tasks() for handle in task.handles()])
+    def _cancel(self, epoch: Epoch) -> None:
+        self._backend.cancel([handle for task in epoch.tasks() for handle in task.handles()])

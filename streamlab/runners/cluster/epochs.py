@@ -124,6 +124,12 @@ class Submission:
                 task = self._keeper(f"{name}-{stage}-{partition}", epoch, stage, partition, sources, workers)
                 epoch.keepers[stage, partition] = self._tips[stage, partition] = task
 
+    def committed(self, epoch: Epoch, tips: Mapping[Place, str]) -> None:
+        """Take note that the tasks of an epoch are about to be released, and after what their partitions are."""
+        for place, task in epoch.keepers.items():
+            if self._tips[place] is task:
+                self._tips[place] = tips[place]
+
     def _keeper(
         self,
         name: str,

@@ -97,6 +97,7 @@ def shared_out(
     processors: Mapping[str, Processor],
     partitions: int,
     offsets: NDArray[np.int64] | None = None,
+    kept: NDArray[np.bool_] | None = None,
 ) -> dict[int, Block]:
     """Return the rows of a batch that stand at what is placed in a later stage as blocks, by partition.
 
@@ -107,6 +108,7 @@ def shared_out(
         processors: by name.
         partitions: how many there are.
         offsets: of its lines, where they are in their source.
+        kept: of its lines, whether they are kept for traces.
     """
     rows = standing(batch, stage.placed)
     names = [batch.paths.nodes[id].processor or "" for id in batch.ids[rows].tolist()]
@@ -126,7 +128,7 @@ def shared_out(
             chosen(batch.lines, origin[own]),
             [values[row] for row in among.tolist()],
             observed,
-            observed | failed,
+            observed | failed | (False if kept is None else kept[origin[own]]),
             None if offsets is None else offsets[origin[own]],
         )
     return blocks

@@ -1,0 +1,106 @@
+"""Runs on a cluster: they do what the embedded engine does, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamlab import Pipeline, Run
+from tests.inline import Inline
+from tests.test_cluster_stages import LINES, pipelines
+
+COUNTERS = ["received", "forked", "emitted", "filtered", "absorbed", "dead_lettered", "in_flight", "errors", "retries"]
+
+
+def failures(run: Run) -> Counter[Any]:
+    frame = run.errors.astype(object).where(run.errors.notna(), None)
+    return Counter(
+        zip(*(frame[name] for name in ("line_no", "processor", "kind", "message", "line", "attempts")), strict=True)
+    )
+
+
+def outputs(run: Run) -> tuple[list[Any], Counter[Any]]:
+    """Return what came of lines, in order, and what was left at the end."""
+    frame = run.output
+    of_lines = frame[frame["line_no"].notna()]
+    return of_lines.values.tolist(), Counter(frame[frame["line_no"].isna()]["value"])
+
+
+def traced(run: Run) -> pd.DataFrame:
+    return run.traces[["line_no", "branch", "line", "path", "fate", "output", "attempts"]]
+
+
+def same(alone: Run, apart: Run) -> None:
+    assert apart.state == alone.state == "finished", (apart.reason, alone.reason)
+    assert outputs(apart) == outputs(alone)
+    assert apart.ledger == alone.ledger
+    pd.testing.assert_frame_equal(apart.metrics[COUNTERS], alone.metrics[COUNTERS])
+    assert failures(apart) == failures(alone)
+    assert (
+        apart.paths.set_index(["path", "fate"])["count"].to_dict()
+        == alone.paths.set_index(["path", "fate"])["count"].to_dict()
+    )
+    letters = ["line_no", "processor", "kind", "message", "line", "path"]
+    assert Counter(map(tuple, apart.dead_letters[letters].astype(str).values)) == Counter(
+        map(tuple, alone.dead_letters[letters].astype(str).values)
+    )
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    pipeline=pipelines(),
+    lines=LINES,
+    partitions=st.integers(1, 4),
+    epoch_lines=st.integers(1, 12),
+    max_in_flight=st.integers(1, 3),
+    workers=st.integers(1, 3),
+    seed=st.none() | st.integers(0, 1_000),
+)
+def test_a_cluster_does_what_the_embedded_engine_does(
+    pipeline: Pipeline,
+    lines: list[str],
+    partitions: int,
+    epoch_lines: int,
+    max_in_flight: int,
+    workers: int,
+    seed: int | None,
+) -> None:
+    alone = pipeline.run(lines, trace=True)
+    apart = pipeline.run(
+        lines,
+        trace=True,
+        cluster=Inline(workers, seed),
+        partitions=partitions,
+        epoch_lines=epoch_lines,
+        max_in_flight=max_in_flight,
+    )
+    same(alone, apart)
+    pd.testing.assert_frame_equal(traced(apart), traced(alone))
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    pipeline=pipelines(),
+    files=st.lists(LINES, min_size=1, max_size=3),
+    partitions=st.integers(1, 4),
+    epoch_lines=st.integers(1, 12),
+    seed=st.none() | st.integers(0, 1_000),
+)
+def test_files_are_read_by_workers(
+    pipeline: Pipeline, files: list[list[str]], partitions: int, epoch_lines: int, seed: int | None
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for number, lines in enumerate(files):
+            Path(folder, f"{number}.log").write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+        source = f"{folder}/*.log"
+        alone = pipeline.run(source, trace="all")
+        apart = pipeline.run(source, trace="all", cluster=Inline(2, seed), partitions=partitions, epoch_lines=epoch_lines)
+        same(alone, apart)
+        wanted = ["line_no", "branch", "path", "fate"]
+        pd.testing.assert_frame_equal(apart.traces[wanted], alone.traces[wanted])
