@@ -125,7 +125,7 @@ class LinesWriter(Writer):
     def __init__(self, folder: str, lineage: str, part_bytes: int, part_rows: int, ending: str) -> None:
         super().__init__(folder, lineage, part_bytes, part_rows)
         self._ending = ending
-        self._pack = PACKERS.get(os.path.splitext(ending)[1] or ending)
+        self._pack = PACKERS.get(ending[ending.rindex(".") :].lower())
         self._packing: Packing | None = None
         self._file: Appending | None = None
         self._waiting: bytes | memoryview | None = None  # of a batch that the file has not taken yet

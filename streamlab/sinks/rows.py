@@ -121,7 +121,7 @@ def _table(columns: Mapping[str, Sequence[Any]], line_no: NDArray[np.int64]) -> 
 def _kept(table: Any, refused: Refused) -> tuple[Any, list[tuple[int, BaseException]]]:
     if not refused:
         return table, []
-    kept = [position for position in range(table.num_rows) if position not in refused]
+    kept = np.delete(np.arange(table.num_rows), list(refused))
     return table.take(kept), sorted(refused.items())
 
 
