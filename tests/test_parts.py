@@ -578,6 +578,32 @@ def test_a_folder_that_goes_away_ends_the_run(tmp_path: Path, kind: Sinks) -> No
     assert not isinstance(live.exception, Outage)
 
 
+class FullFor(ParquetSink):
+    """Finds no room the first time that a part is to last."""
+
+    parts, full = 0, True
+
+    def mark(self) -> dict[str, Any]:
+        mark = super().mark()
+        self.parts = len(mark["parts"])
+        return mark
+
+    def sync(self) -> None:
+        if self.parts and self.full:
+            self.full = False
+            raise Outage("there is no room")
+        super().sync()
+
+
+@pytest.mark.parametrize("on_outage", ["fail", "wait"])
+def test_a_disk_that_is_full_when_a_part_is_completed(tmp_path: Path, on_outage: Any) -> None:
+    lines = [str(n) for n in range(2000)]
+    run = same().run(lines, output=FullFor(tmp_path / "out"), on_outage=on_outage)
+    assert run.state == ("finished" if on_outage == "wait" else "failed")
+    assert values(tmp_path / "out") == lines[: run.ledger["emitted"]]
+    assert run.ledger["emitted"] == 2000
+
+
 # Writers that write on their own
 
 

@@ -116,14 +116,20 @@ class Saver:
         """Wait until the last moment lasts; errors as of `due`."""
         if self._lasting is not None:
             lasting, self._lasting = self._lasting, None
-            lasting.result()
+            try:
+                lasting.result()
+            except BaseException:
+                self._changed = True
+                raise
 
     def close(self) -> None:
         """Let go of everything; a moment that has to wait is given up, see `finish_saving`."""
         self._endurance.end()
         try:
-            self.finish_saving()
-            self._show_rest()
+            try:
+                self.finish_saving()
+            finally:
+                self._show_rest()
         finally:
             if self._hands is not None:
                 self._hands.close()

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from streamlab.errors import SinkError
 from streamlab.sinks.folder import hidden_name
-from streamlab.sinks.parts import PART_BYTES, PART_ROWS, Parts, Writer, outage
+from streamlab.sinks.parts import PART_BYTES, PART_ROWS, Parts
 from streamlab.sinks.rows import LINE_NO, fitted, renamed, rows_of, together
+from streamlab.sinks.writers import Writer, outage
 
 ENDING = ".parquet"
 
