@@ -94,7 +94,9 @@ class PartFolder:
             raise SinkError(f"{self.path} is a file, and parts are written to a folder: give another path, or move it away")
         while True:
             try:
-                os.makedirs(self.path, exist_ok=True)
+                if not os.path.isdir(self.path):
+                    os.makedirs(self.path, exist_ok=True)
+                    sync_folder(self.path)  # its own name is to last
                 descriptor = os.open(self.path_of(LOCK), os.O_RDWR | os.O_CREAT, 0o666)
             except OSError as error:
                 raise SinkError(f"{self.path} cannot be written: {error.strerror}") from error
