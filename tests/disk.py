@@ -1,8 +1,8 @@
 """A disk that forgets what was not made to last when the power goes, and on which writes fail, or end short, as told.
 
-It stands below `streamlab.appending`, which is where output and dead letters are written, and `streamlab.sinks.folder`, where
-parts get their names; the files are real ones, which a power cut leaves as a file system may: with any part of what was
-written since the last sync, or with zeros in its place, and under old names.
+It stands below `streamlab.appending`, which is where output and dead letters are written, and `streamlab.sinks.folder`,
+which gives parts their names; the files are real ones, which a power cut leaves as a file system may: with any part of what
+was written since the last sync, or with zeros in its place, and under old names.
 """
 
 from __future__ import annotations
