@@ -149,7 +149,13 @@ def commands() -> None:
 @commands.command(cls=OptionalMode, epilog=EXIT_CODES)
 @click.argument("source", nargs=-1)
 @click.option("--pipeline", metavar="WHERE", help="MODULE:NAME, FILE.py[:NAME] or FILE.yaml; by default the demo.")
-@click.option("--output", metavar="FILE", default="-", help="Write the output to a new file instead of standard output.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    default="-",
+    help="Write the output to a new file instead of standard output; to a folder of files of lines, if it ends with /, or of"
+    " Parquet files, if it ends with .parquet.",
+)
 @click.option(
     "--trace",
     type=click.Choice(list(TRACE_WORDS)),

@@ -31,8 +31,9 @@ from streamlab.runners.endurance import OnOutage
 from streamlab.runners.host import LocalHost
 from streamlab.runners.local import LocalRunner
 from streamlab.runners.work import Work
-from streamlab.sinks import OnFiles, Sink, open_sink
+from streamlab.sinks import InFolder, OnFiles, Sink, open_sink
 from streamlab.sinks.collect import Collect
+from streamlab.sinks.folder import remove_if_empty
 from streamlab.sources import Source, Sparing, open_source
 from streamlab.sources.own import Own
 from streamlab.traces import TRACE_MODES, TraceMode, Traces
@@ -188,7 +189,7 @@ def launch(pipeline: object, source: Any, options: Options) -> Run:
 
 @contextmanager
 def _no_file_left(output: Output) -> Iterator[None]:
-    """Remove the output file again that was made for a run which is refused after all."""
+    """Remove the output file or folder again that was made for a run which is refused after all."""
     path = os.path.expanduser(output) if isinstance(output, str | Path) else None
     made = path is not None and not os.path.lexists(path)
     try:
@@ -198,6 +199,8 @@ def _no_file_left(output: Output) -> Iterator[None]:
             with suppress(OSError), closing(Appending(path)) as file:
                 if not file.length and file.alone():  # else another run has begun to write it meanwhile
                     os.unlink(path)
+        elif path is not None and made and os.path.isdir(path):
+            remove_if_empty(path)
         raise
 
 
@@ -359,4 +362,5 @@ def _own(checkpoint: Checkpoint | None, sink: Sink, letters: DeadLetterQueue | N
     """Return what the run itself writes."""
     folders = [] if checkpoint is None else [(checkpoint.folder, checkpoint.writes)]
     folders += [] if letters is None else [(letters.name, letters.writes)]
+    folders += [(sink.folder, sink.writes)] if isinstance(sink, InFolder) else []
     return Own(sink.files() if isinstance(sink, OnFiles) else [], folders)

@@ -47,7 +47,9 @@ class Runnable:
             trace: ``False``, ``True`` (the last lines, failed and slow ones), ``"all"`` (path and fate of every line) or
                 ``"hops"`` (the last lines with every value on the way).
             trace_limit: how many of the last lines to keep.
-            output: a path, a sink, or a function that is called with each output; by default the run keeps them.
+            output: a path, a sink, or a function that is called with each output; by default the run keeps them. A path
+                that ends with ``/`` is a folder of files of lines, one that ends with ``.parquet`` a folder of Parquet
+                files.
             workers: processes for plain functions, by default one. Worth it when a line takes them 10 µs or more; what a
                 function keeps to itself from line to line is then kept in each process apart. Of a local cluster, its
                 workers, by default as many as there are cores.

@@ -40,8 +40,8 @@ def as_bytes(text: str) -> bytes:
         return b"".join(part.encode("utf-8", "surrogatepass" if at % 2 else "surrogateescape") for at, part in parts)
 
 
-def json_of(value: dict[Any, Any]) -> str:
-    r"""Return a dict as compact JSON; what JSON has no word for by its text, NaN and infinities as null.
+def json_of(value: Any) -> str:
+    r"""Return a dict, or the like, as compact JSON; what JSON has no word for by its text, NaN and infinities as null.
 
     >>> json_of({"a": {2, 1}, "b": float("nan")})
     '{"a":[1,2],"b":null}'

@@ -1,7 +1,8 @@
 """A disk that forgets what was not made to last when the power goes, and on which writes fail, or end short, as told.
 
-It stands below `streamlab.appending`, which is where output and dead letters are written; the files are real ones, which a
-power cut leaves as a file system may: with any part of what was written since the last sync, or with zeros in its place.
+It stands below `streamlab.appending`, which is where output and dead letters are written, and `streamlab.sinks.folder`,
+which gives parts their names; the files are real ones, which a power cut leaves as a file system may: with any part of what
+was written since the last sync, or with zeros in its place, and under old names.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from unittest import mock
 from streamlab import appending
 from streamlab.checkpoint import Checkpoint, Moment
 from streamlab.errors import Outage
+from streamlab.sinks import folder as parts
 
 
 class PowerCut(BaseException):
@@ -48,6 +50,7 @@ class Disk:
         self._safe: dict[str, bytes] = {}  # what would be there after a power cut, whatever it leaves
         self._named: set[str] = set()  # files whose names would be
         self._since: dict[str, list[tuple[str, Any]]] = {}  # what was done to each since
+        self._renamed: list[tuple[str, str]] = []  # since the folder was made to last
         self._off = False
 
     def step(self) -> int | str | None:
@@ -66,7 +69,12 @@ class Disk:
     @contextmanager
     def mounted(self) -> Iterator[None]:
         """Have files that are appended to on this disk."""
-        with mock.patch.object(appending, "os", _System(self)), mock.patch.object(appending, "open", self.open, create=True):
+        system = _System(self)
+        with (
+            mock.patch.object(appending, "os", system),
+            mock.patch.object(parts, "os", system),
+            mock.patch.object(appending, "open", self.open, create=True),
+        ):
             yield
 
     def power_on(self) -> None:
@@ -74,6 +82,7 @@ class Disk:
         self._off, self.cut_at, self.steps = False, None, 0
         self.failing.clear()
         self._since.clear()
+        self._renamed.clear()
 
     def open(self, path: str, mode: str, buffering: int) -> File:
         self.step()
@@ -94,11 +103,27 @@ class Disk:
         self._safe[path] = Path(path).read_bytes()
         self._since[path].clear()
 
+    def rename(self, source: str, target: str) -> None:
+        os.rename(source, target)
+        for known in (self._safe, self._since):
+            if source in known:
+                known[target] = known.pop(source)  # type: ignore[attr-defined]
+        if source in self._named:
+            self._named.remove(source)
+            self._named.add(target)
+
+    def rename_for_now(self, source: str, target: str) -> None:
+        self.rename(source, target)
+        self._renamed.append((source, target))
+
     def sync_folder(self, folder: str) -> None:
+        self._renamed = [names for names in self._renamed if os.path.dirname(names[1]) != folder]
         self._named.update(path for path in self._safe if os.path.dirname(path) == folder)
 
     def _cut(self) -> None:
         self._off = True
+        for source, target in reversed(self._renamed[self.random.randint(0, len(self._renamed)) :]):
+            self.rename(target, source)
         for path, since in self._since.items():
             if path not in self._named and self.random.random() < 0.5:
                 Path(path).unlink(missing_ok=True)
@@ -162,6 +187,18 @@ class _System:
             raise OSError(wrong, os.strerror(wrong))
         self._disk.done(_path(descriptor), "cut", length)
         os.ftruncate(descriptor, length)
+
+    def rename(self, source: str, target: str) -> None:
+        wrong = self._disk.step()
+        if isinstance(wrong, int):
+            raise OSError(wrong, os.strerror(wrong))
+        self._disk.rename_for_now(os.path.abspath(source), os.path.abspath(target))
+
+    def unlink(self, path: str) -> None:
+        wrong = self._disk.step()
+        if isinstance(wrong, int):
+            raise OSError(wrong, os.strerror(wrong))
+        os.unlink(path)
 
     def fsync(self, descriptor: int) -> None:
         wrong = self._disk.step()

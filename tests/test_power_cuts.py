@@ -21,6 +21,7 @@ from streamlab.batch import Chunk
 from streamlab.dead_letters import DeadLetterQueue
 from streamlab.errors import CheckpointError, SinkError
 from streamlab.run import Run
+from streamlab.sinks.parts import FileParts
 from streamlab.sources.iterables import SequenceSource
 from tests.disk import Disk, OnDisk, PowerCut
 from tests.waiting import until
@@ -57,14 +58,17 @@ class Sips(SequenceSource):
 
 def attempt(folder: Path, disk: Disk, name: str, **options: Any) -> Run:
     """Run over the lines; raise what ended it."""
+    output = FileParts(folder / name, ending=name, part_rows=20) if name.startswith(".") else folder / name
     with disk.mounted():
-        run = sums().run(Sips(LINES), output=folder / name, checkpoint=OnDisk(folder / "checkpoint", disk), **options)
+        run = sums().run(Sips(LINES), output=output, checkpoint=OnDisk(folder / "checkpoint", disk), **options)
     if run.exception is not None:
         raise run.exception
     return run
 
 
 def written(path: Path) -> list[str]:
+    if path.is_dir():
+        return [line for part in sorted(path.glob("part-*")) for line in written(part)]
     raw = path.read_bytes()
     return UNPACK.get(path.suffix, bytes)(raw).decode().splitlines()
 
@@ -83,6 +87,8 @@ def letters(folder: Path) -> list[tuple[int, str]]:
     return [(letter["line_no"], letter["line"]) for letter in queue.letters()]
 
 
+NAMES = st.sampled_from(["out", "out.gz", ".log", ".log.gz"])  # the last two are of parts
+
 EXPECTED = sums().run(LINES)
 
 
@@ -95,7 +101,7 @@ def check(folder: Path, run: Run, name: str) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(cuts=st.lists(st.integers(1, 120), max_size=6), seed=st.integers(0, 2**32), name=st.sampled_from(["out", "out.gz"]))
+@given(cuts=st.lists(st.integers(1, 120), max_size=6), seed=st.integers(0, 2**32), name=NAMES)
 def test_power_cuts(cuts: list[int], seed: int, name: str) -> None:
     with tempfile.TemporaryDirectory() as made:
         folder, disk = Path(made), Disk(random.Random(seed))
@@ -129,7 +135,7 @@ FAULTS = st.dictionaries(st.integers(1, 120), st.sampled_from([errno.ENOSPC, err
 
 
 @settings(max_examples=30, deadline=None)
-@given(faults=FAULTS, name=st.sampled_from(["out", "out.gz"]), on_outage=st.sampled_from(["wait", "fail"]))
+@given(faults=FAULTS, name=NAMES, on_outage=st.sampled_from(["wait", "fail"]))
 def test_a_disk_that_fails(faults: dict[int, int | str], name: str, on_outage: str) -> None:
     with tempfile.TemporaryDirectory() as made:
         folder, disk = Path(made), Disk(random.Random(0))

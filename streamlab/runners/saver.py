@@ -1,7 +1,8 @@
 """Saves where a run is, about once a second, while it goes on: what is saved is of one moment, between two batches.
 
 The moment is taken in the run's thread; that it lasts is seen to in another one: first output and dead letters, then the
-checkpoint's transaction, then the source is told that it need not keep the lines.
+checkpoint's transaction, then output is shown, if the sink does not do so at once, and the source is told that it need not
+keep the lines.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from streamlab.dead_letters import DeadLetterQueue
 from streamlab.journal import Journal
 from streamlab.runners.endurance import Endurance
 from streamlab.runners.hands import Hands
-from streamlab.sinks import Durable, Sink
+from streamlab.sinks import Durable, Publishing, Sink
 from streamlab.sources import Acknowledging, Resumable, Source
 from streamlab.state import Packed, packed
 
@@ -30,7 +31,7 @@ class Saver:
     """Takes moments and sees to it that they last.
 
     Args:
-        checkpoint: where to; without one the source is still told what the sink has.
+        checkpoint: where to; without one the source is still told what the sink has, and the sink what it may show.
         states: gives what processors keep, by the name of a part of the checkpoint.
         source: how far it is read.
         sink: how far it is written.
@@ -64,7 +65,7 @@ class Saver:
         self._writing = writing
         self._endurance = endurance
         self._interval = INTERVAL if checkpoint is None else checkpoint.interval
-        self._needed = self.lasts or isinstance(source, Acknowledging)
+        self._needed = self.lasts or isinstance(source, Acknowledging) or isinstance(sink, Publishing)
         self._hands: Hands | None = None
         self._lasting: Future[None] | None = None
         self._next = 0.0
@@ -108,18 +109,31 @@ class Saver:
         """Wait until the last moment lasts; errors as of `due`."""
         if self._lasting is not None:
             lasting, self._lasting = self._lasting, None
-            lasting.result()
+            try:
+                lasting.result()
+            except BaseException:
+                self._changed = True
+                raise
 
     def close(self) -> None:
         """Let go of everything; a moment that has to wait is given up, see `finish_saving`."""
         self._endurance.end()
         try:
-            self.finish_saving()
+            try:
+                self.finish_saving()
+            finally:
+                self._show_rest()
         finally:
             if self._hands is not None:
                 self._hands.close()
             if self._checkpoint is not None:
                 self._checkpoint.close()
+
+    def _show_rest(self) -> None:
+        """Of a run that has failed, show what was written since the last moment, if nobody goes on there."""
+        changed, self._changed = self._changed, False
+        if changed and not self.lasts and isinstance(self._sink, Publishing):
+            self._moment(0.0)()
 
     def _moment(self, uptime: float) -> Callable[[], None]:
         """Return what makes the moment last."""
@@ -135,11 +149,13 @@ class Saver:
             rows = dict(enumerate(history.since(self._ticks), max(self._ticks, oldest)))
             self._ticks = history.ticks
             moment = Moment(parts, rows, oldest)
-        return partial(self._last, moment, position, self._journal.failures.dead)
+        return partial(self._last, moment, position, sink, self._journal.failures.dead)
 
-    def _last(self, moment: Moment | None, position: Any, dead: int) -> None:
+    def _last(self, moment: Moment | None, position: Any, sink: Any, dead: int) -> None:
         """Make a moment last: whoever is told that lines need not be kept must be able to rely on it."""
         self._endurance.call(partial(self._written, moment, dead))
+        if isinstance(self._sink, Publishing):
+            self._endurance.call(partial(self._sink.publish, sink))
         if isinstance(self._source, Acknowledging):
             self._source.acknowledge(position)
 

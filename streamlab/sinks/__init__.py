@@ -109,28 +109,74 @@ class Durable(Protocol):
         ...
 
 
-class Writer(Protocol):
-    """Writes outputs apart from all others, perhaps on another machine; it can be pickled."""
+@runtime_checkable
+class Publishing(Protocol):
+    """A `Durable` sink that shows what it has only when that is committed: about once a second, or with each checkpoint."""
+
+    def publish(self, mark: Any) -> None:
+        """Show all that was there at a mark, which lasts by now; called after ``sync``, in the same thread.
+
+        What a crash came before is shown by ``resume``.
+
+        Args:
+            mark: the last one that ``mark`` gave; it may be given more than once.
+
+        Raises:
+            Outage: it cannot be shown for now; it is called again, if the run is to wait.
+            SinkError: it cannot be shown.
+        """
+        ...
+
+
+@runtime_checkable
+class InFolder(Protocol):
+    """A sink that writes to files in a folder, under names of its own: they are not to be read by the same run.
+
+    Attributes:
+        folder: the path of the folder.
+    """
+
+    folder: str
+
+    def writes(self, name: str) -> bool:
+        """Tell of a name in the folder whether it is of a file of the sink."""
+        ...
+
+
+class PartWriter(Protocol):
+    """Writes parts of an output on its own, out of sight; can be pickled, to be used in another process."""
 
     def write(self, values: Sequence[Any], line_no: NDArray[np.int64]) -> Sequence[tuple[int, BaseException]]:
-        """Take one batch, as of `Sink.write`."""
+        """Take one batch, as `Sink.write` does; errors are the same."""
         ...
 
     def close(self) -> list[str]:
-        """See to it that what was written survives a crash, and return the names of the files."""
+        """See to it that all of it survives a crash, and return the names of the parts; none if nothing was written.
+
+        Raises:
+            Outage: not for now; it may be closed again.
+            SinkError: it cannot be known that it survives.
+        """
         ...
 
 
 @runtime_checkable
 class Parting(Protocol):
-    """What a sink has beside `Sink` when outputs can be written apart from each other, by several writers."""
+    """A sink whose output others can write, in parts."""
 
-    def writer(self) -> Writer:
-        """Return what writes outputs."""
+    def writer(self) -> PartWriter:
+        """Return what writes parts in any process; each is to have its own. Called after ``begin`` or ``resume``."""
         ...
 
     def adopt(self, names: Sequence[str]) -> None:
-        """Take in what a writer has written, in order."""
+        """Take in parts after all that there is by now, in this order; they belong to the next ``mark``.
+
+        Args:
+            names: as `PartWriter.close` returned them.
+
+        Raises:
+            SinkError: one of them is not there, not of this sink, or was taken in before; then none of them is.
+        """
         ...
 
 
@@ -138,10 +184,11 @@ def open_sink(output: object) -> Sink:
     """Return the sink that ``output`` stands for; if it is `Durable`, it is to begin or to resume yet.
 
     Args:
-        output: a ``str`` or ``Path`` (a new file; ``"-"`` is standard output), an address (``"redis://..."``, see
+        output: a ``str`` or ``Path`` (a new file; ``"-"`` is standard output; a new folder of Parquet files, if it ends with
+            ``.parquet``, or of files of lines, if it ends with ``/``), an address (``"redis://..."``, see
             `ADDRESSES`), an object with the `Sink` protocol, an
             open file or stream, or a function that is called with each output. A file that is there and not empty is
-            only replaced with ``FileSink(path, overwrite=True)``.
+            only replaced with ``FileSink(path, overwrite=True)``, and so are parts in a folder.
 
     Raises:
         SinkError: nothing can be written there.
@@ -149,10 +196,7 @@ def open_sink(output: object) -> Sink:
     if isinstance(output, str) and is_address(output):
         return _of_address(output)
     if isinstance(output, (str, os.PathLike)):
-        from streamlab.sinks.files import FileSink
-        from streamlab.sinks.stdout import StreamSink
-
-        return StreamSink() if output == "-" else FileSink(output)
+        return _of_path(os.fspath(output))
     if hasattr(output, "writelines"):  # an open file; asked before Sink, as it has a name, write and close too
         from streamlab.sinks.stdout import StreamSink
 
@@ -165,6 +209,24 @@ def open_sink(output: object) -> Sink:
         return CallableSink(output)
     kind = f"the class {output.__name__}" if isinstance(output, type) else type(output).__name__
     raise SinkError(f"{kind} is no sink: pass a path, a function, or an object with name, write and close")
+
+
+def _of_path(path: str) -> Sink:
+    if path == "-":
+        from streamlab.sinks.stdout import StreamSink
+
+        return StreamSink()
+    if path.rstrip(os.sep).lower().endswith(".parquet"):
+        from streamlab.sinks.parquet import ParquetSink
+
+        return ParquetSink(path)
+    if path.endswith(os.sep):
+        from streamlab.sinks.parts import FileParts
+
+        return FileParts(path)
+    from streamlab.sinks.files import FileSink
+
+    return FileSink(path)
 
 
 #: Modules and their classes with a method ``of_address``, by the scheme of the address.

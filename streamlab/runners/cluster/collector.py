@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import secrets
 import time
@@ -58,7 +59,7 @@ class Collector:
         self._number = number
         self._elsewhere = frozenset(name for stage in job.stages[number + 1 :] for name in stage.placed)
         self._blocks: dict[tuple[int, int], list[Block]] = defaultdict(list)
-        self._writer = job.writer
+        self._writer = None if job.writer is None else copy.copy(job.writer)  # each task has its own
         self.report = Report(secrets.token_hex(8))
         self._paths: Paths | None = None
         self._tail: deque[Cuttings] = deque()

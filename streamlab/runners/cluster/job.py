@@ -19,7 +19,7 @@ from streamlab.redaction import Redact, Redactor
 from streamlab.runners.cluster.partitions import Partitions
 from streamlab.runners.host import LocalHost
 from streamlab.segments.stages import Stage, stages_of
-from streamlab.sinks import Parting, Sink, Writer
+from streamlab.sinks import Parting, PartWriter, Sink
 from streamlab.sinks.collect import Collect
 from streamlab.traces import TraceMode
 
@@ -49,7 +49,7 @@ class Job:
     trace_limit: int = 1000
     redact: Redact | None = None
     returned: Returned = "values"
-    writer: Writer | None = None
+    writer: PartWriter | None = None
 
     @classmethod
     def of(cls, pipeline: Pipeline, partitions: int, sink: Sink, *, ordered: bool, **kept: Any) -> Job:
