@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from streamlab import report
 from streamlab.dead_letters.letter import LETTER_COLUMNS, letters_of
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+WORKER_COLUMNS = ("worker", "here", "address", "threads", "memory", "lines", "errors", "time_s", "estimate")
 #: Notices that a view shows.
 OVERVIEW_NOTICES = 20
 
@@ -97,6 +98,67 @@ class Account:
     def metrics(self) -> pd.DataFrame:
         """Counters and times by processor; ``attrs["timed"]`` says how many visits the quantiles come from."""
         return self.snapshot().table(list(self.pipeline.processors))
+
+    def metrics_by(self, by: Literal["processor", "worker"] = "worker") -> pd.DataFrame:
+        """Counters and times as in `metrics`, by processor, or by worker of a cluster and processor.
+
+        What workers have adds up to the whole, but for outputs that a sink refused, which no worker knows of. Without a
+        cluster there is one worker, ``"local"``.
+
+        Raises:
+            RunError: ``by`` is something else.
+        """
+        if by not in ("processor", "worker"):
+            raise RunError(f"by={by!r}: use 'processor' or 'worker'")
+        if by == "processor":
+            return self.metrics
+        import pandas as pd
+
+        names = list(self.pipeline.processors)
+        with self._journal() as journal:
+            uptime = self.uptime_s
+            workers = journal.workers or {"local": journal.ledger}
+            snapshots = {name: ledger.snapshot(uptime) for name, ledger in sorted(workers.items())}
+        return pd.concat({name: snapshot.table(names) for name, snapshot in snapshots.items()}, names=["worker"])
+
+    @property
+    def workers(self) -> pd.DataFrame:
+        """The workers of a cluster, also those that are gone, one row each; no rows without a cluster.
+
+        Columns are ``worker, here, address, threads, memory`` (bytes), ``lines`` (committed), ``errors, time_s`` and
+        ``estimate``: the lines that it says that it has worked on, some of which may have to be done once more.
+        """
+        rows = self._crew()
+        return frame_of({name: [row[name] for row in rows] for name in WORKER_COLUMNS})
+
+    @property
+    def estimate(self) -> int:
+        """How many lines have been worked on, about: on a cluster with those that are not committed yet, else `ledger`'s."""
+        with self._journal() as journal:
+            return max(journal.received, journal.resumed + sum(journal.estimates.values()))
+
+    def _crew(self) -> list[dict[str, Any]]:
+        with self._journal() as journal:
+            crew = {info.name: info for info in journal.crew}
+            counted = {name: ledger.snapshot(0.0) for name, ledger in journal.workers.items()}
+            said = dict(journal.estimates)
+        rows = []
+        for name in sorted({*crew, *counted}):
+            info, own = crew.get(name), counted.get(name)
+            rows.append(
+                {
+                    "worker": name,
+                    "here": info is not None,
+                    "address": info.address if info is not None else "",
+                    "threads": info.threads if info is not None else 0,
+                    "memory": info.memory if info is not None else 0,
+                    "lines": own.totals.run.received if own is not None else 0,
+                    "errors": own.totals.run.errors if own is not None else 0,
+                    "time_s": sum(own.seconds.values()) if own is not None else 0.0,
+                    "estimate": said.get(name, 0),
+                }
+            )
+        return rows
 
     def __getitem__(self, processor: str) -> pd.Series[Any]:
         """Return the metrics of one processor: ``run["warn"].received``.
@@ -298,8 +360,8 @@ class Account:
         Returns:
             ``stats`` (as `stats`), ``graph`` (as `graph`), ``paths`` (the rows of `paths`), ``failures`` (how many, by
             processor, kind and what came of them), ``ticks`` (of the history so far, see `moments`), ``reason`` (why the run
-            failed, or what it waits for, or ``None``), ``notices`` (the last ones, newest first) and ``traced`` (whether it
-            keeps traces).
+            failed, or what it waits for, or ``None``), ``notices`` (the last ones, newest first), ``traced`` (whether it
+            keeps traces), ``workers`` (the rows of `workers`) and ``estimate`` (as `estimate`).
         """
         state = self.state  # before the counters: once the run has ended, they are the last ones
         with self._journal() as journal:
@@ -314,6 +376,8 @@ class Account:
             "reason": self.reason,
             "notices": self.latest_notices(OVERVIEW_NOTICES),
             "traced": traced,
+            "workers": self._crew(),
+            "estimate": self.estimate,
         }
 
     def moments(self, since: int = 0) -> tuple[int, list[list[dict[str, Any]]]]:

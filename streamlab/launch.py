@@ -233,6 +233,7 @@ def _prepare(pipeline: object, source: Any, options: Options, *, live: bool) -> 
         journal.redactor = None if options.redact is None else Redactor(options.redact)
         if checkpoint is not None:
             resumption.check_facts(checkpoint, saved, pipeline, lines, sink, letters)
+            checkpoint.facts["asked"] = resumption.asked(source, options)
         if isinstance(lines, Sparing):
             lines.leave_out(_own(checkpoint, sink, letters))
         journal.lineage = str(checkpoint.facts["lineage"]) if checkpoint is not None else secrets.token_hex(6)

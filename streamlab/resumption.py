@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import secrets
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path, PurePath
+from types import NoneType
 from typing import Any
 
+from streamlab.addresses import is_address
 from streamlab.checkpoint import Checkpoint
 from streamlab.dead_letters import DeadLetterQueue
 from streamlab.errors import CheckpointError
@@ -81,6 +86,62 @@ def _same(then: str | None, now: str | None, folder_then: Any, folder_now: Any) 
     if then == now or then is None or now is None or not (os.path.isabs(then) and os.path.isabs(now)):
         return then == now
     return os.path.relpath(then, folder_then) == os.path.relpath(now, folder_now)
+
+
+def asked(source: Any, options: Any) -> str:
+    """Return what a run was asked to do, as text, as far as that can be written down; see `remembered`."""
+    fields = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    fields["checkpoint"] = None
+    said = {name: value for name, value in fields.items() if isinstance(value, (str, int, float, bool, NoneType))}
+    for name, value in (("source", source), ("output", options.output), ("dead_letters", options.dead_letters)):
+        written = _written(value)
+        if written is not None or value is None:
+            said[name] = written
+    return json.dumps(said)
+
+
+def _written(value: Any) -> Any:
+    """Return a path in full, an address, or a list of paths; ``None`` of what is nothing of that."""
+    if isinstance(value, list) and value and all(isinstance(item, PurePath) for item in value):
+        return [os.path.abspath(item) for item in value]
+    if not isinstance(value, (str, PurePath)):
+        return None
+    text = os.fspath(value)
+    if text == "-" or is_address(text):
+        return text
+    return os.path.abspath(os.path.expanduser(text)) + ("/" if text.endswith("/") else "")
+
+
+def remembered(given: Any, kind: type[Any], changed: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the source and the options of the run whose checkpoint this is.
+
+    Args:
+        given: the checkpoint, or its folder.
+        kind: the class of the options.
+        changed: what is to be another way.
+
+    Raises:
+        CheckpointError: there is none, or its source or output cannot be named.
+    """
+    checkpoint = given if isinstance(given, Checkpoint) else Checkpoint(given)
+    if not os.path.isdir(checkpoint.folder):
+        raise CheckpointError(f"there is no checkpoint {checkpoint.folder}: it is the folder that a run had as checkpoint=")
+    checkpoint.begin()
+    try:
+        saved = checkpoint.load()
+    finally:
+        checkpoint.close()
+    said: dict[str, Any] = {} if saved is None or saved.get("asked") is None else json.loads(saved["asked"])
+    for name in ("source", "output"):
+        if name not in said and name not in changed:
+            raise CheckpointError(
+                f"the checkpoint {checkpoint.folder} does not say what the {name} was, as it was no path and no"
+                " address: say run(source, output=..., checkpoint=...) with what they were"
+            )
+    source = said.pop("source", None)
+    if isinstance(source, list):
+        source = [Path(path) for path in source]
+    return source, kind(**{**said, "checkpoint": given, **changed})
 
 
 def begin(opened: ExitStack, sink: Sink, letters: DeadLetterQueue | None, journal: Journal) -> None:

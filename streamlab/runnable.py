@@ -147,6 +147,33 @@ class Runnable:
         )
         return launch(self, source, options)
 
+    def resume(self, checkpoint: Folder | Checkpoint, **options: Any) -> Run:
+        """Go on with the run whose checkpoint this is, over the same source and to the same output, to its end.
+
+        Args:
+            checkpoint: its folder.
+            options: as for `run`; by default as that run had them, but for ``cluster``, which may be another or none.
+
+        Raises:
+            CheckpointError: there is none, or its source or output was no path or address: then say ``run`` with both, and
+                with ``checkpoint=``.
+
+        Example:
+            >>> import pathlib, tempfile
+            >>> folder = pathlib.Path(tempfile.mkdtemp())
+            >>> _ = (folder / "a.log").write_text("one\\n")
+            >>> from streamlab import Pipeline
+            >>> pipeline = Pipeline("p").add("upper", str.upper)
+            >>> run = pipeline.run(folder / "a.log", output=folder / "out", checkpoint=folder / "state")
+            >>> _ = (folder / "a.log").write_text("one\\ntwo\\n")
+            >>> pipeline.resume(folder / "state").ledger["received"], (folder / "out").read_text()
+            (2, 'ONE\\nTWO\\n')
+        """
+        from streamlab.launch import Options, execute
+        from streamlab.resumption import remembered
+
+        return execute(self, *remembered(checkpoint, Options, options))
+
     def replay(
         self,
         letters: pd.DataFrame | Folder | DeadLetterQueue,
