@@ -1,7 +1,8 @@
 """Saves where a run is, about once a second, while it goes on: what is saved is of one moment, between two batches.
 
 The moment is taken in the run's thread; that it lasts is seen to in another one: first output and dead letters, then the
-checkpoint's transaction, then the source is told that it need not keep the lines.
+checkpoint's transaction, then the sink is told of it that holds outputs back until then, and then the source that it need
+not keep the lines.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from streamlab.journal import Journal
 from streamlab.notices import Notice
 from streamlab.runners.endurance import Endurance
 from streamlab.runners.hands import Hands
-from streamlab.sinks import Durable, Sink
+from streamlab.sinks import Durable, Settling, Sink
 from streamlab.sources import Acknowledging, Resumable, Source
 from streamlab.state import Packed, packed
 
@@ -142,11 +143,13 @@ class Saver:
             rows = dict(enumerate(history.since(self._ticks), max(self._ticks, oldest)))
             self._ticks = history.ticks
             moment = Moment(parts, rows, oldest)
-        return partial(self._last, moment, position, self._journal.failures.dead)
+        return partial(self._last, moment, position, sink, self._journal.failures.dead)
 
-    def _last(self, moment: Moment | None, position: Any, dead: int) -> None:
+    def _last(self, moment: Moment | None, position: Any, mark: Any, dead: int) -> None:
         """Make a moment last: whoever is told that lines need not be kept must be able to rely on it."""
         self._endurance.call(partial(self._written, moment, dead))
+        if moment is not None and isinstance(self._sink, Settling):
+            self._endurance.call(partial(self._sink.settle, mark))
         if isinstance(self._source, Acknowledging):
             self._source.acknowledge(position)
 
