@@ -86,8 +86,14 @@ class Link:
     settings: Mapping[str, Any] = field(repr=False)
     timeout: float
 
-    def consumer(self, group: str, heard: Heard, error: type[StreamlabError]) -> Consumer:
+    def consumer(self, group: str, heard: Heard, error: type[StreamlabError], **more: Any) -> Consumer:
         """Return a consumer that is assigned nothing, tells of ends, and never chooses an offset by itself.
+
+        Args:
+            group: the group that it commits to.
+            heard: listens to what the library says.
+            error: what to raise.
+            more: functions that the library is to call.
 
         Raises:
             StreamlabError: an ``error``; the package is missing, or it does not take the settings.
@@ -106,7 +112,7 @@ class Link:
         }
         defaults = {"fetch.error.backoff.ms": 100, "fetch.wait.max.ms": 100, "queued.max.messages.kbytes": 16_384}
         try:
-            return Consumer(defaults | dict(self.settings) | own)
+            return Consumer(defaults | dict(self.settings) | own | more)
         except KafkaException as problem:
             raise error(f"{self.url} cannot be used: {text_of(problem)}") from None
 

@@ -103,7 +103,7 @@ class KafkaSink:
         self._heard = Heard()
         self._session = uuid.uuid4().hex[:16]
         self._producer: Producer | None = None
-        self._group: Consumer | None = None
+        self._group: Consumer | None = self._link.consumer(self._transactional, self._heard, SinkError)
         self._failed: KafkaError | None = None  # why a message could not be delivered
         self._away = False
         self._holds = False  # whether outputs are held back
@@ -113,7 +113,7 @@ class KafkaSink:
         self._bytes = 0  # of what is in them
         self._changed = threading.Condition()
         self._trouble: SinkError | None = None  # why what is held cannot be written, ever
-        self._see_topic()
+        self._see_topic(self._group)
 
     @classmethod
     def of_address(cls, address: str) -> KafkaSink:
@@ -212,7 +212,7 @@ class KafkaSink:
             self._group.close()
             self._group = None
 
-    def _see_topic(self) -> None:
+    def _see_topic(self, group: Consumer) -> None:
         """See that there is the topic.
 
         Raises:
@@ -220,11 +220,10 @@ class KafkaSink:
         """
         from confluent_kafka import KafkaException
 
-        self._group = self._link.consumer(self._transactional, self._heard, SinkError)
         try:
-            there = self._link.partitions(self._group, self._topic)
+            there = self._link.partitions(group, self._topic)
         except KafkaException as problem:
-            self._group.poll(0)  # whatever else is known of it
+            group.poll(0)  # whatever else is known of it
             self.close()
             raise self._link.unreachable(problem, self._heard, SinkError) from problem
         if not there:

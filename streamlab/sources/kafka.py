@@ -25,6 +25,7 @@ from streamlab.brokers.kafka import (
 )
 from streamlab.errors import SourceError
 from streamlab.notices import Notice
+from streamlab.sources.consuming.bookmark import Bookmark
 from streamlab.sources.consuming.kafka import KafkaRange, chunk_of, polled
 from streamlab.sources.consuming.shares import Shares
 
@@ -110,19 +111,17 @@ class KafkaSource:
         self._link = link_of(url, timeout, options, SourceError)
         self.name = f"{self._link.url}/{topic}"
         self.notices: deque[Notice] = deque()
-        self._group = group
         self._chosen = partitions
         self._max_line_bytes = max_line_bytes
         self._heard = Heard()
         self._consumer = self._link.consumer(group or "streamlab", self._heard, SourceError)
-        self._lock = threading.Lock()
-        self._reading, self._committing = threading.Lock(), threading.Lock()
+        self._bookmark = Bookmark(self._link, topic, group, self._heard)
+        self._lock, self._reading = threading.Lock(), threading.Lock()
         self._closed = threading.Event()
         self._shut = False
         self._away = False
         self._life = 0
         self._next: dict[int, int] = {}  # where to go on after what has passed, by partition
-        self._told: dict[int, int] = {}  # the same, as the group knows it
         self._ends: dict[int, int] | None = None
         self._open(start, end)
         # For who reads here
@@ -166,15 +165,14 @@ class KafkaSource:
             wanted = there if self._chosen is None else sorted(set(self._chosen))
             if missing := set(wanted) - set(there):
                 raise SourceError(f"{self.name} has no partition {min(missing)}: it has {len(there)}, from 0 on")
-            self._told = self._bookmark(wanted)
             lows, highs = self._marks(wanted)
+            self._next = (lows if start == "all" else highs) | self._bookmark.read(wanted)
         except BaseException as problem:
             self._consumer.poll(0)  # whatever else is known of it
-            self._consumer.close()
+            self.close()
             if isinstance(problem, KafkaException):
                 raise self._link.unreachable(problem, self._heard, SourceError) from problem
             raise
-        self._next = (lows if start == "all" else highs) | self._told
         self._ends = highs if end == "now" else None
 
     # For the thread that reads
@@ -326,6 +324,7 @@ class KafkaSource:
         """
         from confluent_kafka import KafkaException
 
+        self._consumer.poll(0)  # for what the library has to say
         shares = self._shares = self._shares or Shares(self._next, self._ends or self._next)
         try:
             if shares.left < lines and self._ends is None:
@@ -400,23 +399,9 @@ class KafkaSource:
         """Commit the offsets of a `position` to the group; later, if brokers are away. Not after `close`.
 
         Raises:
-            SourceError: the brokers refuse.
+            SourceError: the brokers have refused.
         """
-        from confluent_kafka import KafkaException
-
-        offsets = {int(partition): offset for partition, offset in position["offsets"].items()}
-        with self._committing:
-            changed = {partition: at for partition, at in offsets.items() if self._told.get(partition) != at}
-            if self._group is None or not changed or self._shut or self._closed.is_set() or self._away:
-                return
-            try:
-                self._consumer.commit(offsets=self._positions(changed), asynchronous=False)
-            except KafkaException as problem:
-                if not is_away(problem):
-                    text = f"{self.name}: offsets cannot be committed to the group {self._group!r}: {text_of(problem)}"
-                    raise SourceError(text) from problem
-            else:
-                self._told |= changed
+        self._bookmark.note({int(partition): offset for partition, offset in position["offsets"].items()})
 
     def progress(self) -> None:
         """Return ``None``: how much will come is not known."""
@@ -425,6 +410,7 @@ class KafkaSource:
     def close(self) -> None:
         """Let go of the connections; a `read` that waits ends at once."""
         self._closed.set()
+        self._bookmark.close()
         if self._reading.acquire(timeout=0.5):  # else who reads lets go of them
             try:
                 self._let_go()
@@ -432,10 +418,9 @@ class KafkaSource:
                 self._reading.release()
 
     def _let_go(self) -> None:
-        with self._committing:
-            if not self._shut:
-                self._shut = True
-                self._consumer.close()
+        if not self._shut:
+            self._shut = True
+            self._consumer.close()
 
     # What the library wants to hear, and says
 
@@ -446,13 +431,6 @@ class KafkaSource:
 
     def _positions(self, offsets: Mapping[int, int]) -> list[TopicPartition]:
         return [self._position(partition, offset) for partition, offset in offsets.items()]
-
-    def _bookmark(self, partitions: Sequence[int]) -> dict[int, int]:
-        """Return the offsets that the group has, by partition."""
-        if self._group is None:
-            return {}
-        found: Any = self._consumer.committed([self._position(partition) for partition in partitions], self._link.timeout)
-        return {at.partition: at.offset for at in found if at.offset >= 0}
 
     def _marks(self, partitions: Sequence[int]) -> tuple[dict[int, int], dict[int, int]]:
         """Return the first offset of partitions, and the one after the last that can be read."""
