@@ -20,6 +20,8 @@ DEFAULT_URL = "kafka://127.0.0.1:9092"
 LOGIN = "STREAMLAB_KAFKA"
 #: Names of options in an address that are left to the library begin so.
 LIBRARY_OPTIONS = ("sasl.", "security.", "ssl.")
+#: Bytes of a message that the library sends at most, if ``message.max.bytes`` says nothing else.
+LARGEST = 1_000_000
 #: Seconds that the library takes at least until it finds that a broker does not answer.
 SHORTEST = 1.2
 
@@ -145,6 +147,21 @@ class Link:
         if about.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return []
         raise KafkaException(about.error)
+
+    def largest(self, topic: str, heard: Heard) -> int:
+        """Return how many bytes a message may have, with what is around it, for the library and for the topic."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # it is documented there
+
+        limit = int(self.settings.get("message.max.bytes", LARGEST))
+        asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        settings: dict[str, Any] = {**self.settings, "error_cb": heard}
+        admin = AdminClient(settings)
+        try:
+            found = admin.describe_configs([asked], request_timeout=self.timeout)[asked].result().get("max.message.bytes")
+        except KafkaException:  # not every broker lets everybody ask
+            return limit
+        return limit if found is None else min(limit, int(found.value))
 
     def unreachable(self, problem: Exception, heard: Heard, error: type[StreamlabError]) -> StreamlabError:
         """Return what to raise when brokers could not be reached at the beginning."""

@@ -34,8 +34,8 @@ from streamlab.texts import as_bytes, as_text
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Producer
 
-#: Bytes of a message that the library sends at most, if ``message.max.bytes`` says nothing else; and of what is around it.
-LARGEST, AROUND = 1_000_000, 200
+#: Bytes that are around the key and value of a message, at most.
+AROUND = 200
 #: Bytes of outputs that are held back, about, while those before them are being written.
 HELD = 64 * 1024 * 1024
 #: Names of errors that say that somebody else writes with the same transactional id.
@@ -75,7 +75,8 @@ class KafkaSink:
     **At least once** without a checkpoint: each batch is a transaction, which is written again when it is not known whether
     it was.
 
-    A value that is larger than the library sends (``message.max.bytes``) is refused. Brokers that are away are an `Outage`.
+    A value that is larger than the library sends (``message.max.bytes``) or the topic takes (``max.message.bytes``) is
+    refused. Brokers that are away are an `Outage`.
 
     Args:
         topic: name of the topic.
@@ -99,7 +100,6 @@ class KafkaSink:
         self.name = f"{self._link.url}/{topic}"
         self.notices: deque[Notice] = deque()
         self._key = key
-        self._largest = int(options.get("message.max.bytes", LARGEST)) - AROUND
         self._heard = Heard()
         self._session = uuid.uuid4().hex[:16]
         self._producer: Producer | None = None
@@ -114,6 +114,7 @@ class KafkaSink:
         self._changed = threading.Condition()
         self._trouble: SinkError | None = None  # why what is held cannot be written, ever
         self._see_topic(self._group)
+        self._largest = self._link.largest(topic, self._heard) - AROUND
 
     @classmethod
     def of_address(cls, address: str) -> KafkaSink:
@@ -246,7 +247,7 @@ class KafkaSink:
                 size = len(content) + len(key or b"")
                 if size > self._largest:
                     raise ValueError(
-                        f"it has {size:,} bytes, and {self.name} takes at most {self._largest:,} (message.max.bytes)"
+                        f"it has {size:,} bytes, and {self.name} takes at most {self._largest:,} (max.message.bytes)"
                     )
             except Exception as error:  # the value's own code, too
                 refused.append((position, error))
