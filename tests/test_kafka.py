@@ -358,7 +358,7 @@ def test_addresses(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
 # Ranges
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(1, 80), st.integers(1, 6), st.integers(5, 60))
 def test_whatever_the_ranges_all_messages_are_read_once(mock: Broker, lines: int, parts: int, more: int) -> None:
     mock._made += 1
