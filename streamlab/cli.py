@@ -209,6 +209,31 @@ def commands() -> None:
     metavar="SECONDS",
     help="Tell of a processor, and where in it, that has been at one line for so long.",
 )
+@click.option(
+    "--cluster",
+    metavar="WHERE",
+    help="Have the workers of a Dask cluster do it: local, for processes of this machine, or the address of a scheduler.",
+)
+@click.option(
+    "--partitions", type=click.IntRange(min=1), metavar="N", help="Parts of what processors keep by key; with --cluster."
+)
+@click.option(
+    "--epoch-lines",
+    type=click.IntRange(min=1),
+    default=200_000,
+    show_default=True,
+    metavar="N",
+    help="Lines that are committed together, about; with --cluster.",
+)
+@click.option(
+    "--max-in-flight",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Epochs under way at a time; with --cluster.",
+)
+@click.option("--ordered", is_flag=True, help="Refuse an output that is not in the order of the lines; with --cluster.")
 @click.option("--no-dashboard", is_flag=True, help="No dashboard: end when the input ends.")
 @click.option(
     "--port",
@@ -237,7 +262,7 @@ def run(
     trace: str | None,
     trace_limit: int,
     export_traces: str | None,
-    workers: int,
+    workers: int | None,
     isolation: Literal["thread", "process"],
     follow: bool,
     checkpoint: str | None,
@@ -248,6 +273,11 @@ def run(
     on_outage: Literal["fail", "wait"],
     watchdog: float,
     redact: tuple[str, ...],
+    cluster: str | None,
+    partitions: int | None,
+    epoch_lines: int,
+    max_in_flight: int,
+    ordered: bool,
     no_dashboard: bool,
     port: int | None,
     host: str,
@@ -274,6 +304,8 @@ def run(
         _check_nothing_for_the_dashboard()
     if checkpoint_interval is not None and checkpoint is None:
         raise click.UsageError("--checkpoint-interval needs --checkpoint DIR")
+    if cluster is None and (useless := _given("partitions", "epoch_lines", "max_in_flight", "ordered")):
+        raise click.UsageError(f"{useless} is about a cluster: give --cluster, too, or leave it out")
     lines = _source(source, given=pipeline is not None)
     job = Job(
         source=lines,
@@ -292,6 +324,11 @@ def run(
             on_outage=on_outage,
             redact=redact or None,
             watchdog=watchdog,
+            cluster=cluster,
+            partitions=partitions,
+            epoch_lines=epoch_lines,
+            max_in_flight=max_in_flight,
+            ordered=ordered,
         ),
         export_traces=export_traces,
         address=None if no_dashboard else Address(host, port, token, allow_host),
@@ -342,10 +379,15 @@ commands.add_command(dlq)
 
 def _check_nothing_for_the_dashboard() -> None:
     """Refuse options that would do nothing; a token from the environment may stay there."""
+    if useless := _given("host", "port", "token", "allow_host"):
+        raise click.UsageError(f"{useless} is about the dashboard: leave it or --no-dashboard out")
+
+
+def _given(*names: str) -> str | None:
+    """Return the first of some options that was given on the command line."""
     context = click.get_current_context()
-    for name in ("host", "port", "token", "allow_host"):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name.replace('_', '-')} is about the dashboard: leave it or --no-dashboard out")
+    given = (name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE)
+    return next((f"--{name.replace('_', '-')}" for name in given), None)
 
 
 def _queue(

@@ -118,7 +118,7 @@ def replay(
     ids: tuple[str, ...],
     every: bool,
     restart: bool,
-    workers: int,
+    workers: int | None,
     isolation: Literal["thread", "process"],
     on_outage: Literal["fail", "wait"],
     redact: tuple[str, ...],

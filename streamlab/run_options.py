@@ -11,10 +11,8 @@ _OPTIONS = (
     click.option(
         "--workers",
         type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
         metavar="N",
-        help="Processes for plain Python functions.",
+        help="Processes for plain Python functions, by default 1; of --cluster local its workers, by default all cores.",
     ),
     click.option(
         "--isolation",

@@ -229,6 +229,7 @@ class _Process(Subprocess):
             *(sys.executable, "-m", "dask", "spec", self.scheduler, "--spec", json.dumps(self._spec)),
             env=os.environ | {"PYTHONPATH": path},
             stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # else Ctrl-C, which is for the run, would end it
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
+import sys
+import sysconfig
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from streamlab.engine import Engine
 from streamlab.errors import PipelineError, RunError
+from streamlab.failures import text_of
 from streamlab.pipeline import Pipeline
 from streamlab.redaction import Redact, Redactor
 from streamlab.runners.cluster.partitions import Partitions
@@ -23,6 +28,7 @@ from streamlab.sinks import Parting, PartWriter, Sink
 from streamlab.sinks.collect import Collect
 from streamlab.traces import TraceMode
 
+_PACKAGE = str(Path(__file__).parents[2])
 #: Jobs that a worker keeps engines of.
 KEPT_JOBS = 4
 #: What becomes of outputs: they come back as they are, with their lines, as text, or as bytes; or the worker writes them.
@@ -123,19 +129,51 @@ class Sealed:
         """
         import cloudpickle  # functions and classes of a notebook, too
 
-        for processor in job.pipeline.processors.values():
+        with _by_value(job.pipeline):
+            for processor in job.pipeline.processors.values():
+                try:
+                    pickle.loads(cloudpickle.dumps(processor))
+                except Exception as error:  # of the user's objects
+                    raise PipelineError(
+                        f"pipeline {job.pipeline.name!r}, processor {processor.name!r}: it cannot be sent to a worker:"
+                        f" {type(error).__name__}: {text_of(error)}; take what it refers to (a connection, a lock, an open"
+                        " file) out of it, and make it in the function or class itself"
+                    ) from error
             try:
-                pickle.loads(cloudpickle.dumps(processor))
-            except Exception as error:  # of the user's objects
-                raise PipelineError(
-                    f"pipeline {job.pipeline.name!r}, processor {processor.name!r}: it cannot be sent to a worker:"
-                    f" {type(error).__name__}: {error}; what it uses must be made in the function or class itself"
-                ) from error
-        try:
-            data = cloudpickle.dumps(job)
-        except Exception as error:
-            raise RunError(f"the run cannot be sent to workers: {type(error).__name__}: {error}") from error
+                data = cloudpickle.dumps(job)
+            except Exception as error:
+                raise RunError(f"the run cannot be sent to workers: {type(error).__name__}: {text_of(error)}") from error
         return cls(hashlib.blake2b(data, digest_size=8).hexdigest(), data)
+
+
+@contextmanager
+def _by_value(pipeline: Pipeline) -> Iterator[None]:
+    """Have modules sent whole that are the user's own, and not installed: workers may not have them."""
+    import cloudpickle
+
+    paths = sysconfig.get_paths()
+    known = (*(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")), _PACKAGE)
+    installed = tuple(os.path.realpath(path) + os.sep for path in known)
+    named = {
+        getattr(target if hasattr(target, "__module__") else type(target), "__module__", "")
+        for processor in pipeline.processors.values()
+        for target in (processor.target, processor.key)
+    }
+    own = [
+        module
+        for name in named
+        if (module := sys.modules.get(name or "")) is not None
+        and name != "__main__"
+        and (file := getattr(module, "__file__", None)) is not None
+        and not os.path.realpath(file).startswith(installed)
+    ]
+    for module in own:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in own:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
 class Site:
