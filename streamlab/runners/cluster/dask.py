@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import logging
 import operator
 import os
 import socket
@@ -65,6 +66,8 @@ class DaskBackend:
     def open(self) -> None:
         """Start the local cluster, or connect; as of `Backend.open`."""
         dask.config.update_defaults({"distributed": {"comm": {"timeouts": {"tcp": TCP_SECONDS}}}})
+        if self._given is None:  # what is wrong is told by notices; whoever has a client sees to the logs, too
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)
         self._close_client()
         try:
             if self._address == "local":
@@ -251,7 +254,7 @@ def _local(count: int) -> SpecCluster:
                 for number in range(count)
             },
             name="streamlab",
-            silence_logs=50,
+            silence_logs=logging.CRITICAL,
         )
     until = time.monotonic() + 30
     while len(cluster.scheduler.workers) < count and time.monotonic() < until:
