@@ -31,6 +31,7 @@ from streamlab.sources.consuming.kafka import KafkaRange
 from streamlab.sources.consuming.shares import Shares
 from streamlab.sources.kafka import KafkaSource
 from tests.brokers import Running, Server, commit, free_port, kafka_server, killed_again_and_again, lines_of, pass_on, taken
+from tests.inline import Inline
 from tests.waiting import resources, until
 
 MANY = 3000
@@ -601,6 +602,26 @@ def test_a_run_from_topic_to_topic(broker: Broker, tmp_path: Path) -> None:
         assert run.state == "finished"
         assert sorted(set(broker.content(target))) == sorted(f"LINE {number}" for number in range(MANY))
     assert len(broker.content(target)) == 2 * MANY
+
+
+def test_workers_of_a_cluster_read_ranges_of_a_topic(mock: Broker, broker: Broker, tmp_path: Path) -> None:
+    written = [f"line {number}" for number in range(1_000)]
+    mock.fill("ranges", [*written[:700]], 4)
+    target = broker.make()
+    pipeline = Pipeline("logs").add("upper", str.upper)
+    options = {"cluster": Inline(2, seed=3), "epoch_lines": 90, "checkpoint": tmp_path / "state", "trace": True}
+    run = pipeline.run(mock.source("ranges", end="now"), output=broker.sink(target), **options)
+    assert run.state == "finished", run.reason
+    places = {(source[-1], place): line for source, place, line in run.traces[["source", "place", "line"]].values}
+    assert places["2", 5] == "line 22"
+    mock.fill("ranges", [*written[700:]], 4)
+    run = pipeline.run(mock.source("ranges", end="now"), output=broker.sink(target), **options)
+    assert run.state == "finished" and run.resumed == 700, run.reason
+    found = broker.content(target)
+    assert sorted(found) == sorted(line.upper() for line in written)
+    for partition in range(4):
+        own = [line for line in found if int(line.split()[1]) % 4 == partition]
+        assert own == sorted(own, key=lambda line: int(line.split()[1]))
 
 
 PROGRAM = """

@@ -30,6 +30,7 @@ from tests.brokers import (
     redis_server,
     taken,
 )
+from tests.inline import Inline
 from tests.waiting import resources, until
 
 MANY = 5000
@@ -633,3 +634,24 @@ def test_the_example_of_the_documentation(broker: Broker) -> None:
     scope["run"].stop()
     scope["run"].wait()
     assert broker.content("done") == ["WARN: DISK SPACE LOW"]
+
+
+def test_on_a_cluster_messages_are_acknowledged_when_they_are_committed(broker: Broker, tmp_path: Path) -> None:
+    written = [f"line {number}" for number in range(2_000)]
+    broker.fill("shipped", written)
+    run = (
+        Pipeline("logs")
+        .add("upper", str.upper)
+        .start(broker.source("shipped"), output=tmp_path / "out", cluster=Inline(2, seed=5), epoch_lines=300)
+    )
+    until(lambda: run.ledger["received"] == len(written))
+    until(lambda: broker.pending("shipped") == 0)
+    run.stop()
+    run.wait(20)
+    assert run.state == "stopped", run.reason
+    assert (tmp_path / "out").read_text().splitlines() == [line.upper() for line in written]
+    broker.fill("shipped", ["one more"])
+    run = Pipeline("logs").add("upper", str.upper).start(broker.source("shipped"), cluster=Inline())
+    until(lambda: run.ledger["received"] == 1)
+    run.stop()
+    assert run.wait(20).output["value"].tolist() == ["ONE MORE"]

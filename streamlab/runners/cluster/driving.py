@@ -38,6 +38,8 @@ from streamlab.state import Packed
 
 #: Nodes of the run's path tree after which a new one is begun.
 MAX_PATHS = 50_000
+#: Seconds between two looks at a source that has nothing for now.
+IDLE_SECONDS = 0.1
 #: Seconds between two attempts to find a scheduler, or workers.
 AGAIN_SECONDS = 0.5
 #: Times that workers are lost at the same lines until one of these is suspected, and until the run gives up.
@@ -256,7 +258,7 @@ class ClusterWork(Work):
             ProcessorFailed: a processor with ``on_error="stop"`` failed; the epoch is not committed.
         """
         if not self._under_way:
-            self._host.sleep(POLL_SECONDS / 10)
+            self._host.sleep(IDLE_SECONDS)
             return
         epoch = self._under_way[0]
         self._tell_of_no_commit(epoch)
