@@ -70,6 +70,10 @@ class Inline:
         except Exception as error:
             return Done(name, error=error)
 
+    def put(self, data: bytes) -> Done:
+        self._check()
+        return Done("put", data)
+
     def item(self, handle: Done, key: Any) -> Done:
         self._check()
         result = None if handle.error is not None else handle.result[key]

@@ -73,6 +73,10 @@ class Backend(Protocol):
         """
         ...
 
+    def put(self, data: bytes) -> Handle:
+        """Bring data to a worker, to be an argument of a task; if it is lost with the worker, the task fails with `Gone`."""
+        ...
+
     def item(self, handle: Handle, key: Any) -> Handle:
         """Return the task that gives one item of the result of another one, where that is."""
         ...

@@ -65,7 +65,8 @@ class DaskBackend:
 
     def open(self) -> None:
         """Start the local cluster, or connect; as of `Backend.open`."""
-        dask.config.update_defaults({"distributed": {"comm": {"timeouts": {"tcp": TCP_SECONDS}}}})
+        defaults = {"comm": {"timeouts": {"tcp": TCP_SECONDS}}, "admin": {"large-graph-warning-threshold": "1 GiB"}}
+        dask.config.update_defaults({"distributed": defaults})
         if self._given is None:  # what is wrong is told by notices; whoever has a client sees to the logs, too
             logging.getLogger("distributed").setLevel(logging.CRITICAL)
         self._close_client()
@@ -130,6 +131,10 @@ class DaskBackend:
         """Have a function called; as of `Backend.submit`."""
         where = {} if home is None else {"workers": [home.address]}
         return self._noticed(lambda client: client.submit(_there, function, *args, key=name, pure=False, **where))
+
+    def put(self, data: bytes) -> Any:
+        """Bring data to a worker; as of `Backend.put`."""
+        return self._call(lambda client: client.scatter(data, hash=False, direct=self._direct))
 
     def item(self, handle: Any, key: Any) -> Any:
         """Return the task for an item of a result."""

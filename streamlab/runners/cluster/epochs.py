@@ -11,6 +11,7 @@ from streamlab.crew import WorkerInfo
 from streamlab.runners.cluster.backend import Backend, Handle
 from streamlab.runners.cluster.job import Job, Sealed
 from streamlab.runners.cluster.report import dumps
+from streamlab.runners.cluster.shipping import Shipped
 from streamlab.runners.cluster.tasks import Restore, read, see
 from streamlab.sources import Part
 
@@ -115,14 +116,20 @@ class Submission:
         if epoch.parts:
             slots = sum(worker.threads for worker in workers)
             for number, share in enumerate(shares(epoch.parts, max(slots, 1))):
-                packed = [(at, dumps(part)) for at, part in share]
-                whole = self._backend.submit(f"{name}-0-{number}", read, self._sealed, packed, epoch.careful)
+                numbers = [at for at, _ in share]
+                packed = [self._packed(part) for _, part in share]
+                whole = self._backend.submit(f"{name}-0-{number}", read, self._sealed, numbers, packed, epoch.careful)
                 epoch.readers.append(self._task(f"{name}-0-{number}", 0, whole))
         for stage in range(1, len(self._job.stages)):
             for partition in self._job.used(stage):
                 sources = [task for task in epoch.tasks() if (stage, partition) in task.blocks]
                 task = self._keeper(f"{name}-{stage}-{partition}", epoch, stage, partition, sources, workers)
                 epoch.keepers[stage, partition] = self._tips[stage, partition] = task
+
+    def _packed(self, part: Part) -> bytes | Handle:
+        """Return a part to be sent; where it has lines in it, they go to a worker without a detour."""
+        data = dumps(part)
+        return self._backend.put(data) if isinstance(part, Shipped) else data
 
     def committed(self, epoch: Epoch, tips: Mapping[Place, str]) -> None:
         """Take note that the tasks of an epoch are about to be released, and after what their partitions are."""

@@ -13,6 +13,10 @@ from streamlab.sources import Resumable, Source
 
 #: Lines that are asked of a source at a time.
 CHUNK = 16_384
+#: Lines that are few, to be taken by themselves.
+FEW = 1_000
+#: Seconds that it is looked what has come.
+LOOK_SECONDS = 0.1
 #: Seconds that lines wait for others, to be worked on together.
 PATIENCE = 1.0
 
@@ -75,10 +79,15 @@ class Shipping:
     def split(self, lines: int, parts: int) -> Sequence[Shipped]:
         """Return what has come, once it is enough, or has waited for long enough."""
         held = sum(len(chunk.lines) for chunk in self._waiting)
+        until = time.monotonic() + LOOK_SECONDS
         while held < lines and not self.exhausted and (chunk := self._take(lines - held)) is not None:
             self._since = self._since or time.monotonic()
             self._waiting.append(chunk)
             held += len(chunk.lines)
+            if time.monotonic() > until:
+                break
+            if len(chunk.lines) < FEW:  # so that more of them come together
+                time.sleep(LOOK_SECONDS / 20)
         if not held or (held < lines and not self.exhausted and time.monotonic() - (self._since or 0) < PATIENCE):
             return []
         return self.left(max(held // parts, 1))
@@ -103,8 +112,8 @@ class Shipping:
         if self.reader is None:
             chunk = self._source.read(min(limit, CHUNK))
         else:
-            self.reader.capacity = CHUNK
-            chunk = self.reader.take(min(limit, CHUNK), 0.0)
+            self.reader.capacity = max(limit, CHUNK)
+            chunk = self.reader.take(limit, LOOK_SECONDS / 20)
         if chunk is not None and not chunk.lines:
             self.exhausted = True
             return None

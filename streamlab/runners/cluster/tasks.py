@@ -45,13 +45,19 @@ class Restore:
 
 
 def read(
-    sealed: Sealed, parts: Sequence[tuple[int, bytes]], careful: bool, worker: str, say: Say = lambda lines: None
+    sealed: Sealed,
+    numbers: Sequence[int],
+    parts: Sequence[bytes],
+    careful: bool,
+    worker: str,
+    say: Say = lambda lines: None,
 ) -> dict[Any, bytes]:
     """Read ranges of lines, and take them through the first stage.
 
     Args:
         sealed: the job.
-        parts: the ranges, packed, with their numbers.
+        numbers: of the ranges.
+        parts: the ranges, packed.
         careful: whether functions run in a process of their own, as a line among these kills it.
         worker: who does it.
         say: is told now and then how many lines have been worked on.
@@ -66,7 +72,7 @@ def read(
     collector = Collector(site, 0)
     said, saying = 0, start
     with site.reader(careful) as engine:
-        for number, data in parts:
+        for number, data in zip(numbers, parts, strict=True):
             part: Part = pickle.loads(data)
             chunks = _Chunks(part, site, engine.takes_columns)
             lines = 0
