@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import math
 import os
+import secrets
 import sqlite3
 import stat
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,7 @@ _FOR_GOOD = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 _TABLES = """
 create table if not exists parts (name text primary key, pickled integer not null, data blob not null) without rowid;
 create table if not exists history (tick integer primary key, data blob not null);
+create table if not exists holder (token text not null);
 """
 
 
@@ -75,6 +77,7 @@ class Checkpoint:
         self.facts: dict[str, str | None] = {}
         self._lock = -1
         self._inode = 0  # of the database
+        self._token = ""  # of who has it
         self._database: sqlite3.Connection | None = None
         self._written: dict[str, Packed] = {}
 
@@ -132,6 +135,12 @@ class Checkpoint:
             database.execute("pragma journal_mode = wal")
             database.execute("pragma synchronous = full")
             database.executescript(_TABLES)
+            # The lock keeps others out, unless their file system lets go of it while this process stands still, or a network
+            # is cut: then whoever came last has it, and nobody else can save.
+            self._token = secrets.token_hex(8)
+            database.executescript(
+                f"begin immediate; delete from holder; insert into holder values ('{self._token}'); commit"
+            )
             self._inode = os.stat(path).st_ino
         except sqlite3.Error as error:
             full = "; is the disk full?" if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FOR_NOW else ""
@@ -192,6 +201,11 @@ class Checkpoint:
         try:
             database.execute("begin immediate")
             try:
+                if database.execute("select token from holder").fetchall() != [(self._token,)]:
+                    raise CheckpointError(
+                        f"the checkpoint {self.folder} has been taken by another run while this one could not be heard of:"
+                        " nothing that this one does is saved any more"
+                    )
                 database.executemany("insert or replace into parts values (?, ?, ?)", changed)
                 database.executemany("delete from parts where name = ?", gone)
                 database.executemany("insert or replace into history values (?, ?)", rows)

@@ -25,6 +25,7 @@ from streamlab.errors import CheckpointError, Outage, ProcessorFailed, SinkError
 from streamlab.run import Run
 from streamlab.sinks.files import FileSink
 from streamlab.sources.iterables import SequenceSource
+from streamlab.state import packed
 from tests.crashes import grown_and_killed, killed_until_done, outcome, run, write_lines
 from tests.waiting import resources, until
 
@@ -629,3 +630,18 @@ def test_a_run_that_waits_does_not_hang(tmp_path: Path) -> None:
     live.wait(30)
     assert set(live.notices["kind"]) <= {"waiting", "left"}
     assert live.notices["where"][0] == queue.name
+
+
+def test_who_has_lost_the_lock_to_another_run_saves_nothing(tmp_path: Path) -> None:
+    first, second = Checkpoint(tmp_path / "state"), Checkpoint(tmp_path / "state")
+    first.begin()
+    first.save(Moment({"source": packed(1)}))
+    os.unlink(tmp_path / "state" / "checkpoint.lock")  # as a file system does that forgets it
+    second.begin()
+    second.save(Moment({"source": packed(2)}))
+    with pytest.raises(CheckpointError, match="taken by another run"):
+        first.save(Moment({"source": packed(3)}))
+    loaded = second.load()
+    assert loaded is not None and loaded["source"] == 2
+    first.close()
+    second.close()
