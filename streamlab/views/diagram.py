@@ -25,7 +25,7 @@ EDGES = 400
 #: Room above and below for what sticks out: of the first node, and of the lowest edge.
 AROUND = 10
 #: Where processors keep what they keep, in words.
-WHERE = {"one": "in one place", "by key": "by key"}
+WHERE: dict[Any, str] = {"one": "in one place", "by key": "by key"}
 
 
 def diagram(graph: Mapping[str, Any]) -> str:

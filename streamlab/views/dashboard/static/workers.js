@@ -16,6 +16,7 @@ function card({ name, here, lines, share, work, memory, errors, told }) {
       { className: "head" },
       el("span", { className: "title", textContent: name }),
       here ? "" : el("span", { className: "gone", textContent: "gone" }),
+      el("span", { className: "work", textContent: work }),
     ),
     el(
       "span",
@@ -24,7 +25,6 @@ function card({ name, here, lines, share, work, memory, errors, told }) {
       memory ? el("span", { textContent: memory }) : "",
       errors ? el("span", { className: "bad", textContent: errors }) : "",
     ),
-    el("span", { className: "io", textContent: work }),
     el("span", { className: "bar", "aria-hidden": "true" }, bar),
   );
 }
@@ -37,6 +37,6 @@ export function showWorkers({ run, workers: { cards, counted, estimated } }) {
   if (now === drawn) return;
   drawn = now;
   $("workers").hidden = cards.length === 0;
-  say($("workers-count"), cards.length ? `${counted}. Lines that each has committed, and its share of the time at work.` : "");
+  say($("workers-count"), cards.length ? `${counted}: lines committed, and share of the work.` : "");
   $("crew").replaceChildren(...cards.map(card));
 }
