@@ -69,7 +69,7 @@ class Terminal:
         if self.quiet or run.progress is None or not _is_terminal(sys.stderr) or not apart:
             yield lambda: None
             return
-        label, width = run.pipeline.name, BAR if not run.crew() else BAR // 2
+        label, width = run.pipeline.name, BAR if not run.crew() else BAR // 3
         room = shutil.get_terminal_size().columns - len(label) - width - AROUND_BAR
         with click.progressbar(
             length=1000, label=label, file=sys.stderr, width=width, item_show_func=lambda text: text
@@ -87,15 +87,17 @@ class Terminal:
 
 
 def workers(run: Run) -> str:
-    """Return how many workers a run has, how many lines they have committed, and about how many are worked on.
+    """Return how many workers a run has, about how many lines they have worked on, and how many are committed.
 
     >>> import streamlab
     >>> workers(streamlab.run(["a run without a cluster"]))
     ''
     """
     rows = run.crew()
-    about = f" (≈ {short(run.estimate)})" if run.state not in ENDED else ""
-    return f"{counted(rows)}, {short(run.ledger['received'])} committed{about}" if rows else ""
+    if not rows:
+        return ""
+    about = f", ≈ {short(run.estimate)} lines" if run.state not in ENDED else ""
+    return f"{counted(rows)}{about}, {short(run.ledger['received'])} committed"
 
 
 def sentence(error: BaseException) -> str:
