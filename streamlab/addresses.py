@@ -22,7 +22,7 @@ def is_address(text: object) -> bool:
 
 
 def options_of(
-    query: str, kinds: Kinds, where: str, error: type[Exception], *, passed: str | None = None
+    query: str, kinds: Kinds, where: str, error: type[Exception], *, passed: str | tuple[str, ...] | None = None
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the options of an address as values, and as text those that are left to somebody else.
 

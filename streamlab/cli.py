@@ -140,9 +140,9 @@ def seconds(text: str) -> float:
 def commands() -> None:
     """Run a pipeline over lines, watch it, and keep account of every line.
 
-    SOURCE is a file, a glob or a folder, compressed or not; - is standard input; an address (redis://, nats://, syslog+tcp://,
-    syslog+udp://, http://) is taken from or listened to. Without one, standard input is read if it is a pipe or a file, else
-    the demo's lines are; with --pipeline, only at a terminal.
+    SOURCE is a file, a glob or a folder, compressed or not; - is standard input; an address (redis://, nats://, kafka://,
+    syslog+tcp://, syslog+udp://, http://) is taken from or listened to. Without one, standard input is read if it is a pipe
+    or a file, else the demo's lines are; with --pipeline, only at a terminal.
     """
 
 
@@ -258,9 +258,9 @@ def run(
 ) -> int:
     """Run a pipeline over lines; the command when none is named.
 
-    SOURCE is a file, a glob or a folder, compressed or not; - is standard input; an address (redis://, nats://, syslog+tcp://,
-    syslog+udp://, http://) is taken from or listened to. Without one, standard input is read if it is a pipe or a file, else
-    the demo's lines are; with --pipeline, only at a terminal.
+    SOURCE is a file, a glob or a folder, compressed or not; - is standard input; an address (redis://, nats://, kafka://,
+    syslog+tcp://, syslog+udp://, http://) is taken from or listened to. Without one, standard input is read if it is a pipe
+    or a file, else the demo's lines are; with --pipeline, only at a terminal.
     """
     if not output:
         raise click.UsageError("--output '' names no file: give one, or leave it out for standard output")

@@ -20,7 +20,7 @@ from typing import Any
 
 from streamlab.batch import Chunk
 from streamlab.sources import notices_of
-from tests.programs import program
+from tests.programs import kafka_broker, program
 
 
 def free_port() -> int:
@@ -103,6 +103,15 @@ def nats_server(folder: Path, *options: str) -> Iterator[Server]:
     port = free_port()
     place = ["-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(folder)]
     yield from _running(Server([program("nats-server"), *place, *options], port))
+
+
+@contextmanager
+def kafka_server() -> Iterator[Server]:
+    """A broker that speaks Kafka's protocol, and keeps all in memory. It shows aborted transactions to everybody."""
+    port = free_port()
+    url = f"tcp://127.0.0.1:{port}"
+    place = ["--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://streamlab/", "--silent"]
+    yield from _running(Server([kafka_broker(), "broker", *place], port))
 
 
 def _running(server: Server) -> Iterator[Server]:

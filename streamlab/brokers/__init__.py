@@ -47,7 +47,9 @@ class Address:
         return f"?{urlencode(self.rest)}" if self.rest else ""
 
 
-def parse(address: str, kinds: Kinds, error: type[Exception], *, login: str, passed: str | None = None) -> Address:
+def parse(
+    address: str, kinds: Kinds, error: type[Exception], *, login: str, passed: str | tuple[str, ...] | None = None
+) -> Address:
     """Take an address apart.
 
     Args:

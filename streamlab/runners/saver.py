@@ -1,8 +1,8 @@
 """Saves where a run is, about once a second, while it goes on: what is saved is of one moment, between two batches.
 
 The moment is taken in the run's thread; that it lasts is seen to in another one: first output and dead letters, then the
-checkpoint's transaction, then output is shown, if the sink does not do so at once, and the source is told that it need not
-keep the lines.
+checkpoint's transaction, then output is shown or written that was held back until then, and the source is told that it
+need not keep the lines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from streamlab.dead_letters import DeadLetterQueue
 from streamlab.journal import Journal
 from streamlab.runners.endurance import Endurance
 from streamlab.runners.hands import Hands
-from streamlab.sinks import Durable, Publishing, Sink
+from streamlab.sinks import Durable, Publishing, Settling, Sink
 from streamlab.sources import Acknowledging, Resumable, Source
 from streamlab.state import Packed, packed
 
@@ -156,6 +156,8 @@ class Saver:
         self._endurance.call(partial(self._written, moment, dead))
         if isinstance(self._sink, Publishing):
             self._endurance.call(partial(self._sink.publish, sink))
+        if moment is not None and isinstance(self._sink, Settling):
+            self._endurance.call(partial(self._sink.settle, sink))
         if isinstance(self._source, Acknowledging):
             self._source.acknowledge(position)
 

@@ -180,6 +180,26 @@ class Parting(Protocol):
         ...
 
 
+@runtime_checkable
+class Settling(Protocol):
+    """What a `Durable` sink has besides if it cannot take back what it has written: it holds it back until it is saved.
+
+    Its `Durable.mark` has the outputs that are held back: a later sink writes them, if this one did not come to it.
+    """
+
+    def settle(self, mark: Any) -> None:
+        """Take note that a `mark` is saved: nothing before it will be asked for to be taken back.
+
+        Called with a checkpoint only, the first time before anything is written, and from another thread, while writing
+        goes on; never two calls at a time.
+
+        Raises:
+            Outage: it cannot be written for now; it is called again.
+            SinkError: it cannot be written.
+        """
+        ...
+
+
 def open_sink(output: object) -> Sink:
     """Return the sink that ``output`` stands for; if it is `Durable`, it is to begin or to resume yet.
 
@@ -235,6 +255,8 @@ ADDRESSES = {
     "rediss": ("redis", "RedisSink"),
     "nats": ("nats", "NatsSink"),
     "tls": ("nats", "NatsSink"),
+    "kafka": ("kafka", "KafkaSink"),
+    "kafkas": ("kafka", "KafkaSink"),
 }
 
 

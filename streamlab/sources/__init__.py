@@ -216,6 +216,8 @@ ADDRESSES = {
     "rediss": ("redis", "RedisSource"),
     "nats": ("nats", "NatsSource"),
     "tls": ("nats", "NatsSource"),
+    "kafka": ("kafka", "KafkaSource"),
+    "kafkas": ("kafka", "KafkaSource"),
     "syslog+tcp": ("syslog", "SyslogSource"),
     "syslog+udp": ("syslog", "SyslogSource"),
     "http": ("http", "HttpSource"),

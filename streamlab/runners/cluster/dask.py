@@ -72,6 +72,8 @@ class DaskBackend:
                 self._client, self._direct = Client(self._cluster, set_as_default=False), True
             elif self._given is not None and self._given.status == "running":
                 self._client = self._given
+            elif not _reached(self._address, CONNECT_SECONDS):  # a client would go on trying
+                raise Gone(f"there is no scheduler at {self._address}")
             else:
                 self._client = Client(self._address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError) as error:
@@ -187,12 +189,16 @@ def _there(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args, **more)
 
 
-def _reached(address: str) -> bool:
-    """Tell whether a worker can be connected to from here."""
+def _reached(address: str, seconds: float = 1.0) -> bool:
+    """Tell whether something can be connected to from here.
+
+    Raises:
+        ValueError: it is no address.
+    """
     host, _, port = address.rpartition("/")[2].rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
-    except (OSError, ValueError):
+        socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
+    except OSError:
         return False
     return True
 
@@ -232,9 +238,13 @@ def _local(count: int) -> SpecCluster:
     """Start a scheduler in this process, and workers in others."""
     from distributed.system import MEMORY_LIMIT
 
-    with dask.config.set({"distributed.scheduler.worker-ttl": WORKER_SECONDS}):
+    # A line that ends the process of one worker ends that of another one as well: one more try is enough.
+    with dask.config.set({"distributed.scheduler.worker-ttl": WORKER_SECONDS, "distributed.scheduler.allowed-failures": 1}):
         cluster = SpecCluster(
-            scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}},
+            scheduler={
+                "cls": Scheduler,
+                "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            },
             workers={
                 number: {"cls": _Process, "options": {"name": number, "memory_limit": MEMORY_LIMIT // count}}
                 for number in range(count)

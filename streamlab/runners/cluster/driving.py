@@ -22,7 +22,7 @@ from streamlab.journal import Journal
 from streamlab.notices import Notice
 from streamlab.paths import Paths
 from streamlab.runners.cluster.backend import Backend, Gone, Killed
-from streamlab.runners.cluster.epochs import Epoch, Submission, Task
+from streamlab.runners.cluster.epochs import Epoch, Submission
 from streamlab.runners.cluster.job import Job, Sealed
 from streamlab.runners.cluster.keeping import Keeping
 from streamlab.runners.cluster.merging import Merged
@@ -40,8 +40,8 @@ from streamlab.state import Packed
 MAX_PATHS = 50_000
 #: Seconds between two attempts to find a scheduler, or workers.
 AGAIN_SECONDS = 0.5
-#: Times that the same epoch is begun anew for what is no fault of the cluster's, before the run gives up.
-ATTEMPTS = 20
+#: Times that workers are lost at the same lines until one of these is suspected, and until the run gives up.
+SUSPECT, ATTEMPTS = 2, 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +225,10 @@ class ClusterWork(Work):
     def _submit(self) -> None:
         while self._unsubmitted and self._look():
             epoch = self._unsubmitted[0]
+            if self._failed >= SUSPECT:  # alone, and functions in processes of their own: one line may be to blame
+                if self._under_way:
+                    return
+                epoch.careful = True
             self._submission.submit(epoch, self._workers)
             self._under_way.append(self._unsubmitted.popleft())
 
@@ -333,12 +337,10 @@ class ClusterWork(Work):
         """
         for epoch in self._under_way:
             self._cancel(epoch)
-        if isinstance(lost, Killed):
-            self._be_careful(lost)
-        elif not isinstance(lost, Gone):
+        if not isinstance(lost, Gone):
             self._failed += 1
-            if self._failed > ATTEMPTS:
-                raise RunError(f"pipeline {self.name!r}: an epoch could not be done in {ATTEMPTS} attempts: {lost}")
+            if self._failed >= ATTEMPTS:
+                raise RunError(self._in_vain(lost))
         self._unsubmitted.extendleft(reversed(self._under_way))
         self._under_way.clear()
         self.books.say(Notice("begun anew", self._backend.name, self._told(lost)))
@@ -348,30 +350,19 @@ class ClusterWork(Work):
 
     def _told(self, lost: Exception) -> str:
         count = len(self._unsubmitted)
-        what = {Gone: "the connection was lost", Killed: "workers died of a line"}.get(type(lost), "a worker was lost")
+        what = {Gone: "the connection was lost", Killed: "workers were lost"}.get(type(lost), "a worker was lost")
         return f"{what}: {count} epoch{'' if count == 1 else 's'} begun anew after the last commit ({lost})"
 
-    def _be_careful(self, killed: Killed) -> None:
-        """Have the epoch that kills workers be done by functions in processes of their own.
-
-        Raises:
-            RunError: it was, or it is none of the functions.
-        """
-        for epoch in self._under_way:
-            for task in epoch.tasks():
-                if task.name != killed.name:
-                    continue
-                if epoch.careful or task not in epoch.readers:
-                    raise RunError(
-                        f"pipeline {self.name!r}: workers die of what comes to {self._stage(task)}: it ends the process"
-                        " that it runs in, as a fault in native code does, or more memory than a worker has"
-                    )
-                epoch.careful = True
-
-    def _stage(self, task: Task) -> str:
-        number = int(task.name.split("-")[-2])
-        names = sorted(self._job.stages[number].placed or self._job.stages[0].processors)
-        return f"processor{'' if len(names) == 1 else 's'} {', '.join(map(repr, names))}"
+    def _in_vain(self, lost: Exception) -> str:
+        """Say what can be said of an epoch that is never done."""
+        epoch = self._under_way[0] if self._under_way else self._unsubmitted[0]
+        at = [f"from line {self._journal.received:,} on"] if epoch.parts else ["at the end of input"]
+        keepers = [name for stage in self._job.stages[1:] for name in stage.placed]
+        kept = f", such as {', '.join(map(repr, sorted(keepers)))}" if keepers else ""
+        return (
+            f"pipeline {self.name!r}: workers were lost {ATTEMPTS} times at the same lines, {at[0]}: a processor that keeps"
+            f" state may end its process{kept}, or a worker has too little memory: see its log ({lost})"
+        )
 
     def _connect(self) -> None:
         """Connect, and wait for workers, as long as it takes.

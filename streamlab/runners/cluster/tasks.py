@@ -85,6 +85,7 @@ def read(
                     say(said)
                     said, saying = 0, now
                 if collector.report.stopped is not None:
+                    collector.end_range(Done(number, lines, sources, None))
                     return collector.finished(worker, now - start)
             collector.end_range(Done(number, lines, sources, chunks.end))
     say(said)
