@@ -573,11 +573,11 @@ def test_progress_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "stderr", screen := Screen())
     monkeypatch.setenv("COLUMNS", "80")
     (tmp_path / "in").write_text("a line\n" * 1500)
-    with Pipeline("slow").add("nap", nap).start(tmp_path / "in", cluster=Inline(2), epoch_lines=100) as run:
-        with Terminal(data=False).progress(run) as renew:
-            while run.state not in ENDED:
-                time.sleep(0.02)
-                renew()
+    run = Pipeline("slow").add("nap", nap).start(tmp_path / "in", cluster=Inline(2), epoch_lines=100)
+    with run, Terminal(data=False).progress(run) as renew:
+        while run.state not in ENDED:
+            time.sleep(0.02)
+            renew()
     lines = re.split(r"[\r\n]+", screen.getvalue())
     assert any(re.search(r"slow  \[#*-*\] .* 2 workers, ≈ [1-9]\d* lines, [1-9]\d* committed", line) for line in lines)
     assert "100%  2 workers, 1.5K committed" in lines[-2]
