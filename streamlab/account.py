@@ -128,7 +128,7 @@ class Account:
         Columns are ``worker, here, address, threads, memory`` (bytes), ``lines`` (committed), ``errors, time_s`` and
         ``estimate``: the lines that it says that it has worked on, some of which may have to be done once more.
         """
-        rows = self._crew()
+        rows = self.crew()
         return frame_of({name: [row[name] for row in rows] for name in WORKER_COLUMNS})
 
     @property
@@ -137,7 +137,8 @@ class Account:
         with self._journal() as journal:
             return max(journal.received, journal.resumed + sum(journal.estimates.values()))
 
-    def _crew(self) -> list[dict[str, Any]]:
+    def crew(self) -> list[dict[str, Any]]:
+        """Return the rows of `workers` as plain data."""
         with self._journal() as journal:
             crew = {info.name: info for info in journal.crew}
             counted = {name: ledger.snapshot(0.0) for name, ledger in journal.workers.items()}
@@ -376,7 +377,7 @@ class Account:
             "reason": self.reason,
             "notices": self.latest_notices(OVERVIEW_NOTICES),
             "traced": traced,
-            "workers": self._crew(),
+            "workers": self.crew(),
             "estimate": self.estimate,
         }
 

@@ -215,10 +215,14 @@ class Pipeline(Runnable):
                 yield processor.name, processor.on_error
 
     def describe(self) -> dict[str, Any]:
-        """Return the graph as plain data, ready for JSON: ``{"pipeline", "entry", "nodes", "edges"}``."""
+        """Return the graph as plain data, ready for JSON: ``{"pipeline", "entry", "nodes", "edges"}``.
+
+        ``state`` of a node says where it keeps what it keeps, which matters on a cluster: in ``"one"`` place, or
+        ``"by key"`` in several (but in one if it is in a loop); ``None`` if it keeps nothing.
+        """
         self.check()
         nodes = [
-            {"name": p.name, "kind": p.kind, "to": [_plain(t) for t in p.to], "on_error": p.on_error}
+            {"name": p.name, "kind": p.kind, "state": p.state, "to": [_plain(t) for t in p.to], "on_error": p.on_error}
             for p in self._processors.values()
         ]
         edges = [{"from": origin, "to": _plain(target)} for origin, target in dict.fromkeys(self.edges())]
@@ -227,6 +231,8 @@ class Pipeline(Runnable):
     def mermaid(self) -> str:
         """Return the graph as a Mermaid flowchart (https://mermaid.js.org/syntax/flowchart.html).
 
+        What keeps state has a second line that says where: in one place, or by key.
+
         >>> print(Pipeline("one").add("end", str.upper).mermaid())
         flowchart LR
             source([source]) --> p0["end"]
@@ -234,7 +240,8 @@ class Pipeline(Runnable):
         """
         self.check()
         ids = {name: f"p{index}" for index, name in enumerate(self._processors)}
-        shape = {name: f'{ids[name]}["{_mermaid_text(name)}"]' for name in ids}
+        where = {"one": "<br/>in one place", "by key": "<br/>by key", None: ""}
+        shape = {name: f'{ids[name]}["{_mermaid_text(name)}{where[p.state]}"]' for name, p in self._processors.items()}
         lines = [f"    source([source]) --> {shape[self.entry.name]}"]
         reached = {self.entry.name, *(target for _, target in self.edges())}
         lines += [f"    {shape[name]}" for name in ids if name not in reached]

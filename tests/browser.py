@@ -2,8 +2,8 @@
 
     python -m tests.browser [FOLDER]
 
-runs a web shop's access log through a pipeline and writes ``dashboard-light.png``, ``dashboard-dark.png`` and
-``dashboard-phone.png``, by default to ``docs``.
+runs a web shop's access log through a pipeline and writes ``dashboard-light.png``, ``dashboard-dark.png``,
+``dashboard-phone.png`` and, of a run on a cluster, ``dashboard-cluster.png``, by default to ``docs``.
 """
 
 from __future__ import annotations
@@ -314,7 +314,22 @@ def take_pictures(folder: Path, seconds: float = 45.0) -> list[Path]:
             ),
         ]
         source.end()
-    return pictures
+    return [*pictures, take_picture_of_cluster(folder, seconds)]
+
+
+def take_picture_of_cluster(folder: Path, seconds: float = 45.0) -> Path:
+    """Write the picture of a live run on a cluster, and return where it is."""
+    source, wide = Busy(access_log()), {"width": 1440, "height": 1000}
+    with (
+        web_shop().start(source, trace=True, cluster="local", workers=4, epoch_lines=500) as live,
+        live.dashboard(port=0) as dashboard,
+        opened() as browser,
+    ):
+        _let_it_run(live, seconds)
+        path = folder / "dashboard-cluster.png"
+        picture = _picture(browser, dashboard.url, path, viewport=wide, color_scheme="light")
+        source.end()
+    return picture
 
 
 def _let_it_run(live: Run, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -25,8 +26,12 @@ import pandas as pd
 import pytest
 
 import streamlab
+from streamlab import Pipeline
 from streamlab.config import load_pipeline
 from streamlab.errors import PipelineError
+from streamlab.run import ENDED
+from streamlab.views.terminal import Terminal
+from tests.inline import Inline
 
 PROGRAM = [sys.executable, "-m", "streamlab"]
 SECONDS = 60
@@ -558,6 +563,30 @@ def test_progress_on_a_terminal(tmp_path: Path, more: list[str]) -> None:
         assert re.search(r"slow  \[#*-*\] +[1-9][0-9]?%", said)
         assert "100%" in said
         assert "slow: finished" in said
+
+
+def test_progress_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "in").write_text("a line\n" * 1500)
+    run = Pipeline("slow").add("nap", nap).start(tmp_path / "in", cluster=Inline(2), epoch_lines=100)
+    with run, Terminal(data=False).progress(run) as renew:
+        while run.state not in ENDED:
+            time.sleep(0.02)
+            renew()
+    lines = re.split(r"[\r\n]+", screen.getvalue())
+    assert any(re.search(r"slow  \[#*-*\] .* 2 workers, ≈ [1-9]\d* lines, [1-9]\d* committed", line) for line in lines)
+    assert "100%  2 workers, 1.5K committed" in lines[-2]
+    assert all(len(line) <= 80 for line in lines)
+
+
+def nap(line: str) -> str:
+    time.sleep(0.0005)
+    return line
 
 
 def read_all(descriptor: int) -> str:

@@ -109,6 +109,29 @@ def test_who_opens_a_view_while_it_is_drawn_has_the_charts_drawn_anew() -> None:
     assert said[0]["text"].startswith("anew")
 
 
+def test_the_workers_of_a_cluster_are_shown_and_how_far_they_are_until_it_is_known() -> None:
+    shown, alone, said = run(
+        "from tests.inline import Inline\n"
+        "class Count:\n"
+        "    def __call__(self, line): return line\n"
+        "cluster, apart = Inline(2), Pipeline('apart').add('count', Count, key=str)\n"
+        "run = apart.start(lines(10_000, 0.005), cluster=cluster, epoch_lines=5)\nrun",
+        "other = demo.start(lines(5, 0))\nother",
+        "view = views.view_of(run); head = view._head\n"
+        "until(lambda: 'w0</b>' in head.value and '≈' in head.value and all(row['lines'] for row in run.crew()))\n"
+        "cluster.count = 1; until(lambda: 'gone · ' in head.value and '1 worker, 1 gone' in head.value)\n"
+        "run.stop(); _ = run.wait(); ended(); time.sleep(0.5)\n"
+        "print([row['lines'] for row in run.crew()], '≈' in head.value)",
+    )
+    counts, estimated = "".join(output["text"] for output in said).strip("\n[").split("] ")
+    assert estimated == "False"
+    (picture,), (other,) = pictures(shown), pictures(alone)
+    assert picture.count('role="listitem"') == 2
+    assert all(f"<b>{count}</b> line" in picture for count in counts.split(", "))
+    assert "≈" not in picture
+    assert 'aria-label="Workers"' not in other
+
+
 def test_an_await_that_is_interrupted_leaves_the_run_going() -> None:
     (said,) = run(
         "run = demo.start(lines(10_000, 0.005), trace=True)\n"

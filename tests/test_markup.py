@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
-from streamlab import EMIT, Pipeline, Run
+from streamlab import EMIT, Pipeline, Run, processors
 from streamlab.views import markup, values
 from streamlab.views.letters import escaped
 from streamlab.views.numbers import compact, micros, percent, short
@@ -257,6 +257,46 @@ def test_a_run_shows_what_its_tables_say(plan: Plan, lines: list[str]) -> None:
         assert [(row[0], row[3], row[4]) for row in hops] == [
             (row["processor"], micros(row["duration_us"]), str(row["attempts"])) for row in line.hop_rows()
         ]
+
+
+@settings(max_examples=20, deadline=None)
+@given(names=st.lists(st.text(min_size=1, max_size=30), max_size=50, unique=True), gone=st.sets(st.integers(0, 49)))
+def test_workers_are_shown_with_what_they_did(names: list[str], gone: set[int]) -> None:
+    """Some of them, if there are many; whatever they are called."""
+    zero = {"address": "tcp://10.0.0.5:1", "threads": 2, "memory": 2_500_000, "estimate": 7}
+    rows: list[dict[str, Any]] = [
+        zero | {"worker": name, "here": at not in gone, "lines": 100 * at, "errors": at % 2, "time_s": 0.5 * at}
+        for at, name in enumerate(names)
+    ]
+    overview = Pipeline("p").add("start", str.upper).run(["a"]).overview() | {"workers": rows, "estimate": 1_234_567}
+    overview["stats"]["state"] = "running"
+    shown = Read(markup.crew(overview))
+    assert ("≈ 1.23M lines worked on, 1 committed" in shown.text) is bool(names)
+    assert shown.text.count("of the work") == min(len(names), markup.WORKERS)
+    assert (f"{len(names) - markup.WORKERS} more in run.workers" in shown.text) is (len(names) > markup.WORKERS)
+    assert shown.text.count("gone · ") >= len([at for at in gone if at < min(len(names), markup.WORKERS)])
+    overview["stats"]["state"] = "finished"
+    assert "≈" not in Read(markup.crew(overview)).text
+
+
+def test_what_keeps_state_is_said_to_be_in_one_place_or_by_key() -> None:
+    class count:
+        def __call__(self, line: str) -> str:
+            return line
+
+    pipeline = (
+        Pipeline("p").add("plain", str.upper, to="all").add("all", count, to="each").add("each", count, key=len, to="few")
+    )
+    pipeline.add("few", processors.head(3), to="way").add("way", processors.upper())
+    states = [None, "one", "by key", "one", None]
+    assert [node["state"] for node in pipeline.describe()["nodes"]] == states
+    told = [title for title in Read(pipeline._repr_html_()).said if "on error" in title]
+    assert ["in one place" in title for title in told] == [state == "one" for state in states]
+    assert {"stateful, in one place", "stateful, by key", "columnar, in one place"} <= set(Read(pipeline._repr_html_()).said)
+    drawn = pipeline.mermaid()
+    assert 'p1["all<br/>in one place"]' in drawn
+    assert 'p2["each<br/>by key"]' in drawn
+    assert 'p4["way"]' in drawn
 
 
 def test_rows_are_bounded() -> None:

@@ -17,6 +17,7 @@ import streamlab
 from streamlab import EMIT, Pipeline, Run
 from streamlab.views.dashboard import Dashboard
 from tests.browser import Lines, Visit, access_log, until, visit, web_shop
+from tests.inline import Inline
 from tests.payloads import payloads
 
 
@@ -562,6 +563,46 @@ def test_nothing_jumps_about_while_it_loads_and_a_run_goes_on(browser: Browser) 
                  [s.value, s.sources.map(({ node }) => node?.id || node?.className || node?.nodeName).join()])"""
         )
         assert sum(value for value, _ in shifts) < 0.1, shifts
+
+
+# A cluster
+
+
+def test_the_workers_of_a_cluster_are_shown_and_how_far_they_are_until_it_is_known(browser: Browser) -> None:
+    cluster, source = Inline(2), Lines(moving)
+    with (
+        live(books(), source, cluster=cluster, epoch_lines=20) as (run, dashboard),
+        visit(browser, dashboard.url, viewport={"width": 390, "height": 844}) as seen,
+    ):
+        page = seen.page
+        workers = page.get_by_role("region", name="Workers").get_by_role("listitem")
+        expect(workers).to_have_count(2)
+        expect(page.locator("#estimate")).to_have_text(re.compile(r"^≈ [\d.]+K? lines worked on, [\d,]+ committed$"))
+        expect(page.locator("[data-node=count]")).to_have_attribute(
+            "title", re.compile("^count, keeps state in one place\n")
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        cluster.count = 1
+        expect(workers.nth(1)).to_contain_text("gone")
+        expect(page.locator("#workers-count")).to_contain_text("1 worker, 1 gone")
+        assert page.evaluate(CONTRASTS) == {}
+        source.end()
+        run.wait(30)
+        expect(page.locator("#news")).to_have_attribute("data-news", "finished")
+        expect(page.locator("#estimate")).to_be_hidden()
+        rows = run.crew()
+        assert sum(row["lines"] for row in rows) == number(page.locator("#ledger-received"))
+        assert [number(shown) for shown in workers.locator("b").all()] == [row["lines"] for row in rows]
+        for card, row in zip(workers.all(), rows, strict=True):
+            expect(card).to_have_attribute("title", re.compile(f"{row['lines']:,} lines committed"))
+            assert (f"{row['errors']} error" in card.inner_text()) is (row["errors"] > 0)
+
+
+def test_without_a_cluster_nothing_is_said_of_workers(browser: Browser) -> None:
+    with live(books(), Lines(moving)) as (_, dashboard), visit(browser, dashboard.url) as seen:
+        drawn(seen.page)
+        expect(seen.page.locator("#workers")).to_be_hidden()
+        expect(seen.page.locator("#estimate")).to_be_hidden()
 
 
 # Many processors

@@ -39,6 +39,7 @@ from streamlab.processors.throttle import throttle
 from streamlab.processors.timestamp import parse_timestamp
 
 Kind = Literal["function", "stateful", "async", "columnar"]
+Kept = Literal["one", "by key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,13 @@ class Processor:
         if self.stateful:
             return f"{self.target.__qualname__}{'' if self.key is None else ', one a key'}"
         return repr(self.target) if self.columnar is not None and self.columnar.ordered else None
+
+    @property
+    def state(self) -> Kept | None:
+        """Whether what it keeps is in ``"one"`` place, or in one ``"by key"``; ``None`` if it keeps nothing."""
+        if self.keeps is None:
+            return None
+        return "one" if self.key is None else "by key"
 
     @property
     def columnar(self) -> Columnar | None:

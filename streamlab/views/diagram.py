@@ -24,6 +24,8 @@ RULE = "rgba(127,127,127,.55)"
 EDGES = 400
 #: Room above and below for what sticks out: of the first node, and of the lowest edge.
 AROUND = 10
+#: Where processors keep what they keep, in words.
+WHERE: dict[Any, str] = {"one": "in one place", "by key": "by key"}
 
 
 def diagram(graph: Mapping[str, Any]) -> str:
@@ -137,7 +139,11 @@ def _counted(node: Mapping[str, Any]) -> list[str]:
 
 def _declared(node: Mapping[str, Any]) -> list[str]:
     on_error = {"dead_letter": "", "skip": "skips errors", "stop": "stops on errors"}
-    return [node["kind"], on_error.get(node["on_error"], f"errors → {node['on_error']}")]
+    where = WHERE.get(node.get("state"))
+    return [
+        f"{node['kind']}, {where}" if where else node["kind"],
+        on_error.get(node["on_error"], f"errors → {node['on_error']}"),
+    ]
 
 
 def _told(node: Mapping[str, Any]) -> str:
@@ -145,6 +151,8 @@ def _told(node: Mapping[str, Any]) -> str:
     targets = ", ".join("output" if target is None else target for target in node["to"]) or "output"
     on_error = "dead letter" if node["on_error"] == "dead_letter" else node["on_error"]
     said = [f"{node['name']}: {node['kind']}, to {targets}, on error {on_error}"]
+    if node.get("state"):
+        said.append(f"keeps state {WHERE[node['state']]}")
     if "received" in node:
         fields = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettered", "in_flight", "errors", "retries")
         said.append(

@@ -13,6 +13,7 @@ from typing import Any
 
 from streamlab.story import LineTrace, ended
 from streamlab.views import figures
+from streamlab.views.crew import Card, cards, counted, estimated
 from streamlab.views.diagram import diagram
 from streamlab.views.letters import escaped, fitted
 from streamlab.views.numbers import clock, compact, micros, percent, short
@@ -28,6 +29,8 @@ LEDGER = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettere
 _FATES = dict(zip(LEDGER[2:], ("emitted", "filtered", "absorbed", "dead_letter", "in_flight"), strict=True))
 #: Rows of a table, and of a line's story, at most.
 ROWS, HOPS = 10, 100
+#: Workers that are shown, at most.
+WORKERS = 40
 #: Stops at the beginning and at the end of a path, at most.
 STOPS = 8
 #: Pixels of a chart, and of the flow.
@@ -88,7 +91,32 @@ def head(overview: Mapping[str, Any]) -> str:
         f'<div class="row"><span class="name">{escaped(stats["pipeline"])}</span><span class="state {state}">{state}</span>'
         f'<span class="faint">{clock(uptime)}</span><span class="faint">{rate}</span></div>'
     )
-    return f"{state_row}{why}{_ledger(stats['lines'])}{_notices(overview['notices'][:NOTICES])}"
+    return f"{state_row}{why}{_ledger(stats['lines'])}{crew(overview)}{_notices(overview['notices'][:NOTICES])}"
+
+
+def crew(overview: Mapping[str, Any]) -> str:
+    """Return the workers of a run on a cluster, and how far they are, about; nothing of any other run."""
+    rows = overview["workers"]
+    if not rows:
+        return ""
+    about = estimated(overview)
+    said = f'<div class="row faint"><span>{counted(rows)}</span>{f"<span>{about}</span>" if about else ""}</div>'
+    shown = "".join(map(_worker, cards(rows)[:WORKERS]))
+    listed = f'<div class="crew" role="list" aria-label="Workers">{shown}</div>'
+    return f"{said}{listed}{_more(len(rows), WORKERS, 'run.workers')}"
+
+
+def _worker(card: Card) -> str:
+    kind, state = ("", card["work"]) if card["here"] else (" gone", f"gone · {card['work']}")
+    facts = [f"<span><b>{card['lines'].split()[0]}</b> {card['lines'].split()[1]}</span>"]
+    facts += [f"<span>{card['memory']}</span>"] if card["memory"] else []
+    facts += [f'<span class="bad">{card["errors"]}</span>'] if card["errors"] else []
+    return (
+        f'<div class="worker{kind}" role="listitem" title="{escaped(card["told"])}">'
+        f'<div><b>{escaped(fitted(card["name"], SHORT))}</b><span class="faint">{escaped(state)}</span></div>'
+        f"<div>{''.join(facts)}</div>"
+        f'<span class="share" style="width:{100 * card["share"]:.1f}%"></span></div>'
+    )
 
 
 def _notices(notices: Sequence[Mapping[str, Any]]) -> str:

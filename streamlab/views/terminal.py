@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 
 import click
 
 from streamlab.failures import Failure
-from streamlab.run import Run
+from streamlab.run import ENDED, Run
 from streamlab.sinks.text import visible
+from streamlab.views.crew import counted
+from streamlab.views.numbers import short
 
 #: Failed lines to tell of, and how much of each.
 FAILURES, LENGTH = 5, 500
+#: Columns of a progress bar, and of what is around it.
+BAR, AROUND_BAR = 36, 22
 
 
 class Terminal:
@@ -64,13 +69,35 @@ class Terminal:
         if self.quiet or run.progress is None or not _is_terminal(sys.stderr) or not apart:
             yield lambda: None
             return
-        with click.progressbar(length=1000, label=run.pipeline.name, file=sys.stderr) as bar:
+        label, width = run.pipeline.name, BAR if not run.crew() else BAR // 3
+        room = shutil.get_terminal_size().columns - len(label) - width - AROUND_BAR
+        with click.progressbar(
+            length=1000, label=label, file=sys.stderr, width=width, item_show_func=lambda text: text
+        ) as bar:
 
             def renew() -> None:
                 bar.update(int((run.progress or 0.0) * 1000) - bar.pos)
+                said = workers(run)
+                if said:
+                    bar.current_item = said if len(said) <= room else None
+                    bar.render_progress()
 
             yield renew
             renew()
+
+
+def workers(run: Run) -> str:
+    """Return how many workers a run has, about how many lines they have worked on, and how many are committed.
+
+    >>> import streamlab
+    >>> workers(streamlab.run(["a run without a cluster"]))
+    ''
+    """
+    rows = run.crew()
+    if not rows:
+        return ""
+    about = f", ≈ {short(run.estimate)} lines" if run.state not in ENDED else ""
+    return f"{counted(rows)}{about}, {short(run.ledger['received'])} committed"
 
 
 def sentence(error: BaseException) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from streamlab.processors import Kept
 from streamlab.runners import State
 
 
@@ -138,10 +139,11 @@ class Notices(Answer):
 
 
 class Node(Metrics):
-    """A processor of the graph; ``timed`` is the size of its timed sample."""
+    """A processor of the graph; ``state`` is where what it keeps is, ``timed`` the size of its timed sample."""
 
     name: str
     kind: str
+    state: Kept | None
     to: list[str | None]
     on_error: str
     timed: int

@@ -18,7 +18,7 @@ from typing import Any
 from streamlab.metrics import MOMENT_COLUMNS
 from streamlab.run import ENDED
 from streamlab.tables import plain
-from streamlab.views import figures
+from streamlab.views import crew, figures
 from streamlab.views.dashboard.runs import PERIOD, Runs, Shown
 
 #: Readers from which on events are fewer, the more there are: however many look on, the run pays the same.
@@ -70,8 +70,10 @@ class Watch:
         """Look whether there is news."""
         overview = self.shown.shared("overview", self.shown.run.overview)
         others = listed(runs)
-        stats, edges = overview["stats"], overview["graph"]["edges"]
-        told = (stats["state"], stats["lines"], edges, overview["failures"], overview["ticks"], overview["notices"], others)
+        stats, edges, nodes = overview["stats"], overview["graph"]["edges"], overview["graph"]["nodes"]
+        workers = crew.shown(overview)
+        counts = stats["state"], stats["lines"], edges, overview["failures"]
+        told = (*counts, overview["ticks"], overview["notices"], others, workers)
         restless = stats["state"] not in ENDED and time.monotonic() - self._at >= RESTLESS
         if told == self._told and not restless:
             return
@@ -83,7 +85,9 @@ class Watch:
             "runs": others,
             "stats": stats,
             "edges": edges,
-            "timed": {node["name"]: node["timed"] for node in overview["graph"]["nodes"]},
+            "timed": {node["name"]: node["timed"] for node in nodes},
+            "kept": {node["name"]: node["state"] for node in nodes if node["state"]},
+            "workers": workers,
             "failures": overview["failures"],
             "reason": overview["reason"],
             "notices": overview["notices"],

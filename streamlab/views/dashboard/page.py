@@ -15,6 +15,7 @@ ASSETS = {
     "graph.js": "text/javascript; charset=utf-8",
     "charts.js": "text/javascript; charset=utf-8",
     "traces.js": "text/javascript; charset=utf-8",
+    "workers.js": "text/javascript; charset=utf-8",
     "errors.js": "text/javascript; charset=utf-8",
     "notices.js": "text/javascript; charset=utf-8",
     "dom.js": "text/javascript; charset=utf-8",

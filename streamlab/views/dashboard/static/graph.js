@@ -7,6 +7,8 @@ const NARROW = 720;
 const SMALLEST = 0.62;
 const MOVING = 60; // edges that may be animated; more would keep the browser busy
 
+const WHERE = { one: "in one place", "by key": "by key" }; // on a cluster it matters
+
 const key = (from, to) => JSON.stringify([from, to]);
 
 let nodes = new Map();
@@ -170,16 +172,16 @@ function showNodes(event, focus) {
     node.bar.style.width = `${share * 100}%`;
     node.button.ariaPressed = String(name === focus);
     node.button.dataset.faded = String(focus !== null && name !== focus);
-    node.button.title = told(name, row, share, event.timed[name]);
+    node.button.title = told(name, row, share, event.timed[name], WHERE[event.kept[name]]);
     for (const field of ["received", "emitted", "errors"]) node[field].dataset.value = row[field];
   }
 }
 
-function told(name, row, share, timed) {
+function told(name, row, share, timed, where) {
   const counts = ["received", "forked", "emitted", "filtered", "absorbed", "dead_lettered", "in_flight", "errors", "retries"];
   const said = counts.filter((field) => row[field]).map((field) => `${field.replace("_", " ")} ${count(row[field])}`);
   return [
-    name,
+    where ? `${name}, keeps state ${where}` : name,
     said.join(", ") || "nothing yet",
     `${row.time_s.toFixed(3)} s, ${percent(share)} of the run's time`,
     `p50 ${micros(row.p50_us)}, p95 ${micros(row.p95_us)}, p99 ${micros(row.p99_us)} of ${count(timed)} timed`,

@@ -8,6 +8,7 @@ import { missing, showLedger } from "./ledger.js";
 import { showNotices } from "./notices.js";
 import { follow, hasEnded } from "./stream.js";
 import { showTraces } from "./traces.js";
+import { showWorkers } from "./workers.js";
 
 const WINDOW = 2; // seconds that a rate is taken over
 
@@ -41,6 +42,7 @@ function speed(edge) {
 function show(changed) {
   showHead();
   showLedger(event.stats);
+  showWorkers(event);
   showGraph(event, speed, focus, choose).catch(lost);
   showCharts(event, focus).catch(lost);
   showTraces(event, focus, changed);
