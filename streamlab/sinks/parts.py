@@ -7,6 +7,7 @@ anywhere the folder can be reached, and tell it the names.
 from __future__ import annotations
 
 import abc
+import contextlib
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -267,11 +268,10 @@ class Parts(abc.ABC):
                 self.publish(mark)
         finally:
             self._closed = True
-            try:
+            with contextlib.ExitStack() as stack:  # each is let go of, whatever the others do
+                stack.callback(self._place.unlock)
                 for writer in [*self._ended, *filter(None, [self._writer])]:
-                    writer.discard()
-            finally:
-                self._place.unlock()
+                    stack.callback(writer.discard)
 
 
 class FileParts(Parts):
