@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ TTL, TCP = 10, 12
 #: Lines of a run, and of an epoch.
 LINES, EPOCH = 24_000, 1_000
 #: Seconds that a run may take after a disaster.
-PATIENCE = 180.0
+PATIENCE = 75.0
 
 
 class Nth:
@@ -240,13 +240,12 @@ class Watch:
             assert time.monotonic() < end, f"no commit within {PATIENCE:g} s"
             self.wait(0.02)
 
-    def ended(self, process: psutil.Process | None) -> None:
-        """Look until a process has ended."""
+    def ended(self, process: psutil.Process | None, mend: Callable[[], None]) -> None:
+        """Look until a process has ended; ``mend`` what else has, again and again."""
         end = time.monotonic() + PATIENCE
         while alive(process):
-            assert time.monotonic() < end, (
-                f"not at its end within {PATIENCE:g} s; the last commit was {end - self._last} ago"
-            )
+            mend()
+            assert time.monotonic() < end, f"not at its end within {PATIENCE:g} s"
             self.wait(0.02)
         self.look()
 

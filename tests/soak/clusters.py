@@ -65,7 +65,7 @@ def one_round(made: Lab, run: Path, disaster: Disaster, random_: random.Random, 
         watch.wait(moment(random_))
         watch.begin()
         disaster(made, run, watch, random_)
-        watch.ended(made.driver)
+        watch.ended(made.driver, made.mend)  # a worker that was cut off ends, and so does its nanny
         checked(run, expected)
     except AssertionError:
         kept = Path(f"/tmp/streamlab-soak-failed-{os.getpid()}-{run.name}")
@@ -117,8 +117,6 @@ def scheduler_killed(share: float) -> str:
         kill(made.scheduler)
         watch.wait(moment(random_, 3.0))
         made.mend()
-        watch.wait(2.0)
-        made.mend()  # workers do not come back by themselves
 
     return rounds(share, disaster)
 
