@@ -44,7 +44,7 @@ class Inline:
 
     def workers(self) -> Sequence[WorkerInfo]:
         self._check()
-        return [WorkerInfo(f"w{number}", f"inline://{number}", 1, 0) for number in range(self.count)]
+        return [WorkerInfo(f"w{number}", f"inline://{self.opened}/{number}", 1, 0) for number in range(self.count)]
 
     def _check(self) -> None:
         if self._lost:

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak import connectors, delivery, following, processing
+from tests.soak import clusters, connectors, delivery, following, processing
 from tests.soak.rows import ROWS
 
 #: The modules whose rows there are, in their order.
-MODULES = [module.__name__ for module in (delivery, following, connectors, processing)]
+MODULES = [module.__name__ for module in (delivery, following, connectors, clusters, processing)]
 NAMES = sorted(ROWS, key=lambda name: MODULES.index(ROWS[name].__module__))
 
 

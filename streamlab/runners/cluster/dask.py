@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import json
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from importlib.metadata import version
 from typing import Any
 
@@ -38,6 +39,8 @@ TOPIC = "streamlab"
 CONNECT_SECONDS = 10.0
 #: Seconds without a word after which a connection, or a worker, counts as lost. Connections shorter than that warn.
 TCP_SECONDS, WORKER_SECONDS = "12s", "10s"
+#: Seconds between two looks at whether results can still come.
+POLL_SECONDS = 0.25
 
 
 class DaskBackend:
@@ -102,6 +105,8 @@ class DaskBackend:
         """
         here = _version()
         for address, there in self._call(lambda client: client.run(_version, on_error="return")).items():
+            if isinstance(there, OSError):  # it is gone, and nobody has noticed yet
+                continue
             if isinstance(there, Exception):
                 raise RunError(f"worker {address} cannot import streamlab: {there}; install the same version there: {here}")
             if there != here:
@@ -158,10 +163,21 @@ class DaskBackend:
     def results(self, handles: Sequence[Any]) -> list[Any]:
         """Return results; as of `Backend.results`."""
         try:
-            results: list[Any] = self._call(lambda client: client.gather(list(handles), direct=self._direct))
+            results: list[Any] = self._call(lambda client: self._gathered(client, handles))
         except KilledWorker as error:
             raise Killed(str(error.task)) from error
         return results
+
+    def _gathered(self, client: Client, handles: Sequence[Any]) -> list[Any]:
+        """Return results; Dask would wait for those that were lost with a worker, which may never be there again."""
+        coming = client.gather(list(handles), direct=self._direct, asynchronous=True)
+        gathering = asyncio.run_coroutine_threadsafe(coming, client.loop.asyncio_loop)
+        while not wait([gathering], POLL_SECONDS).done:
+            if client.status != "running" or not all(map(self.done, handles)):
+                gathering.cancel()
+                raise Gone("results were lost with the worker that had them")
+        found: list[Any] = gathering.result()
+        return found
 
     def release(self, handles: Sequence[Any]) -> None:
         """Forget results."""
@@ -230,8 +246,6 @@ class _Process(Subprocess):
         super().__init__()
 
     async def _start(self) -> None:
-        import asyncio
-
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "dask", "spec", self.scheduler, "--spec", json.dumps(self._spec)),

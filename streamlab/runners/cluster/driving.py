@@ -346,9 +346,9 @@ class ClusterWork(Work):
         self._unsubmitted.extendleft(reversed(self._under_way))
         self._under_way.clear()
         self.books.say(Notice("begun anew", self._backend.name, self._told(lost)))
+        self._submission.begin(self._keeping.restores())  # from here on no worker has a partition, so none can be missed
         if isinstance(lost, Gone):
             self._connect()
-        self._submission.begin(self._keeping.restores())
 
     def _told(self, lost: Exception) -> str:
         count = len(self._unsubmitted)
