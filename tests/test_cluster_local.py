@@ -278,15 +278,14 @@ def test_a_driver_that_is_killed_is_gone_on_with_on_a_cluster_or_without(tmp_pat
     (tmp_path / "a.log").write_text("".join(f"line {n}\n" for n in range(8_000)))
     (tmp_path / "program.py").write_text(PROGRAM)  # with no guard: workers must not import it
     command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path)]
-    for _ in range(2):
-        process = subprocess.Popen([*command, "cluster"])
+    for how in ("alone", "cluster", "cluster"):
+        process = subprocess.Popen([*command, how])
         size = out_size(tmp_path)
         until(partial(lambda size, p: out_size(tmp_path) > size + 10_000 or p.poll() is not None, size, process))
         process.kill()
         process.wait()
         assert process.returncode == -signal.SIGKILL
-    how = [*command, "alone"]
-    said = subprocess.run(how, capture_output=True, text=True, timeout=120, check=True).stdout
+    said = subprocess.run([*command, "alone"], capture_output=True, text=True, timeout=120, check=True).stdout
     assert said == "finished 8000 None\n"
     seen: Counter[str] = Counter()
     wanted = []
@@ -300,6 +299,35 @@ def test_a_driver_that_is_killed_is_gone_on_with_on_a_cluster_or_without(tmp_pat
 
 def out_size(folder: Path) -> int:
     return (folder / "out").stat().st_size if (folder / "out").exists() else 0
+
+
+def test_what_comes_before_the_end_of_a_source_that_breaks_is_done(cluster: Shared, tmp_path: Path) -> None:
+    def lines() -> Iterator[str]:
+        yield from ("a", "b", "c")
+        raise ValueError("no more")
+
+    run = Pipeline("p").add("upper", str.upper).run(lines(), cluster=cluster)
+    assert run.state == "failed" and "raised ValueError at line 3: no more" in str(run.exception)
+    assert run.output["value"].tolist() == ["A", "B", "C"]
+    (tmp_path / "one.log").write_text("a\nb\n")
+    (tmp_path / "two.log").write_text("c\n")
+    started = (
+        Pipeline("p").add("upper", str.upper).start([tmp_path / "one.log", tmp_path / "two.log"], cluster=Late(tmp_path))
+    )
+    started.wait(20)
+    assert started.state == "failed" and "two.log cannot be opened" in str(started.exception)
+    assert started.output["value"].tolist() == ["A", "B"]
+
+
+class Late(Inline):
+    """A cluster of which something is removed just when it is there."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def listen(self, tell: Any) -> None:
+        (self._folder / "two.log").unlink()
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:

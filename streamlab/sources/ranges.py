@@ -104,7 +104,13 @@ class SplitFiles(FileSource):
         left = float(lines)
         while left > 0 and len(chosen) < MOST_FILES * parts and not self.exhausted:
             if not self._ranges:
-                self._ranges.extend(self._ranges_of(self._waiting.popleft()[0]))
+                try:
+                    self._ranges.extend(self._ranges_of(self._waiting[0][0]))
+                except SourceError:
+                    if chosen:  # the next time, as what comes before is to be read
+                        break
+                    raise
+                self._waiting.popleft()
                 continue
             length = max(int(min(left, lines / parts) * self._line_bytes), 1)
             part = self._ranges.popleft()

@@ -17,7 +17,7 @@ from typing import Any
 from streamlab.checkpoint import Checkpoint
 from streamlab.crew import WorkerInfo
 from streamlab.dead_letters import DeadLetterQueue
-from streamlab.errors import ProcessorFailed, RunError
+from streamlab.errors import ProcessorFailed, RunError, SourceError
 from streamlab.journal import Journal
 from streamlab.notices import Notice
 from streamlab.paths import Paths
@@ -33,7 +33,7 @@ from streamlab.runners.endurance import OnOutage
 from streamlab.runners.host import LocalHost
 from streamlab.runners.work import DRAIN_SECONDS, POLL_SECONDS, Work
 from streamlab.sinks import Parting, Sink
-from streamlab.sources import Source, Splitting
+from streamlab.sources import Part, Source, Splitting
 from streamlab.state import Packed
 
 #: Nodes of the run's path tree after which a new one is begun.
@@ -115,6 +115,8 @@ class ClusterWork(Work):
         self._submission = Submission(backend, job, Sealed.of(job))
         self._under_way: deque[Epoch] = deque()
         self._unsubmitted: deque[Epoch] = deque()
+        self._left: list[Epoch] = []  # those that a stop did not wait for
+        self._trouble: SourceError | None = None  # what the source ends with, once all lines before it are through
         self._epochs = 0
         self._ranges = 0
         self._paths = Paths()
@@ -156,12 +158,12 @@ class ClusterWork(Work):
 
     def give_up(self) -> None:
         """Keep the lines as unfinished that the driver has read, and that were not committed."""
-        for epoch in (*self._under_way, *self._unsubmitted):
+        for epoch in (*self._left, *self._under_way, *self._unsubmitted):
             for _, part in epoch.parts:
                 if isinstance(part, Shipped):
                     self._journal.leave(part.lines())
-        self._under_way.clear()
-        self._unsubmitted.clear()
+        for epochs in (self._left, self._under_way, self._unsubmitted):
+            epochs.clear()
         if self._shipping is not None:
             for part in self._shipping.left():
                 self._journal.leave(part.lines())
@@ -186,8 +188,11 @@ class ClusterWork(Work):
             try:
                 self._plan_ahead()
                 self._submit()
-                if not self._under_way and self._plan.exhausted:
-                    return True
+                if not self._under_way and not self._unsubmitted:
+                    if self._trouble is not None:
+                        raise self._trouble
+                    if self._plan.exhausted:
+                        return True
                 self._commit_if_done()
             except (Gone, Killed, StateLost) as lost:
                 self._begin_anew(lost)
@@ -204,25 +209,35 @@ class ClusterWork(Work):
                 self._save_if_due()
                 self.books.tick()
         except (Gone, Killed, StateLost):
-            pass  # as if it had not been read
+            pass
+        for epoch in self._under_way:
+            self._cancel(epoch)
+        self._left += [*self._under_way, *self._unsubmitted]  # as if they had not been read
+        self._under_way.clear()
+        self._unsubmitted.clear()
+        self._submission.begin(self._keeping.restores())
         return False
 
     def _plan_ahead(self) -> None:
         """Plan epochs, as many as may be under way."""
         slots = max(sum(worker.threads for worker in self._look()), 1)
-        while len(self._under_way) + len(self._unsubmitted) < self._scale.max_in_flight:
-            parts = self._plan.split(self._scale.epoch_lines, slots)
+        while self._trouble is None and len(self._under_way) + len(self._unsubmitted) < self._scale.max_in_flight:
+            parts: Sequence[Part]
+            try:
+                parts = self._plan.split(self._scale.epoch_lines, slots)
+            except SourceError as error:
+                self._trouble = error
+                parts = () if self._shipping is None else self._shipping.left()
             if not parts:
                 return
-            self._add([*parts])
+            self._add(parts)
 
-    def _add(self, parts: Sequence[Any]) -> Epoch:
+    def _add(self, parts: Sequence[Part]) -> None:
         numbered = list(enumerate(parts, self._ranges))
         self._ranges += len(parts)
         epoch = Epoch(self._epochs, numbered, self._host.clock(), self._careful)
         self._epochs += 1
         self._unsubmitted.append(epoch)
-        return epoch
 
     def _submit(self) -> None:
         while self._unsubmitted and self._look():
