@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from streamlab import Pipeline
 from streamlab.runners.cluster.backend import Gone
+from tests.inline import Inline
+from tests.waiting import until
 
 pytest.importorskip("distributed")
 
@@ -91,3 +95,32 @@ def test_a_worker_that_is_gone_has_no_wrong_version() -> None:
         return {"tcp://10.0.0.1:1": OSError("Address removed."), "tcp://10.0.0.2:1": _version()}
 
     connected(run=run)._check_versions()
+
+
+class Away(Inline):
+    """A cluster that is lost after some tasks, and does not come back."""
+
+    def open(self) -> None:
+        super().open()
+        if self.opened > 1:
+            self._lost = True
+            raise Gone("there is no scheduler")
+
+    def submit(self, name: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        self._lost = name.split("-")[4] == "3"  # the fourth epoch
+        return super().submit(name, function, *args, **options)
+
+
+def test_a_run_that_waits_for_its_cluster_can_be_stopped_and_gone_on_with(tmp_path: Path) -> None:
+    lines = [f"line {number}\n" for number in range(100)]
+    (tmp_path / "in.log").write_text("".join(lines))
+    given = {"output": tmp_path / "out.log", "checkpoint": tmp_path / "checkpoint"}
+    pipeline = Pipeline("p").add("upper", str.upper)
+    live = pipeline.start(tmp_path / "in.log", cluster=Away(), epoch_lines=10, **given)
+    until(lambda: live.state == "paused")
+    live.stop()
+    live.wait(5)
+    assert (live.state, live.exception) == ("stopped", None)
+    run = pipeline.run(tmp_path / "in.log", **given)
+    assert run.ledger["received"] == len(lines)
+    assert (tmp_path / "out.log").read_text() == "".join(lines).upper()

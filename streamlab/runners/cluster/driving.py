@@ -365,11 +365,7 @@ class ClusterWork(Work):
         )
 
     def _connect(self) -> None:
-        """Connect, and wait for workers, as long as it takes.
-
-        Raises:
-            Gone: the run was asked to stop meanwhile.
-        """
+        """Connect, and wait for workers, as long as it takes, or until the run is asked to stop."""
         while True:
             try:
                 self._backend.open()
@@ -381,9 +377,9 @@ class ClusterWork(Work):
             except Gone as gone:
                 why = str(gone)
             self._wait_for(self._backend.name, why)
-            if self.stopping.is_set():
-                raise Gone(why)
             self._host.sleep(AGAIN_SECONDS)
+            if self.stopping.is_set():  # what is not committed has not happened
+                return
         self._wait_for(self._backend.name, None)
 
     def _look(self) -> Sequence[WorkerInfo]:
