@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from streamlab import Pipeline
+from streamlab.errors import RunError
 from streamlab.runners.cluster.backend import Gone
 from tests.inline import Inline
 from tests.waiting import until
@@ -124,3 +125,25 @@ def test_a_run_that_waits_for_its_cluster_can_be_stopped_and_gone_on_with(tmp_pa
     run = pipeline.run(tmp_path / "in.log", **given)
     assert run.ledger["received"] == len(lines)
     assert (tmp_path / "out.log").read_text() == "".join(lines).upper()
+
+
+class Count:
+    """Tells at the end how many have come."""
+
+    seen = 0
+
+    def __call__(self, line: str) -> None:
+        self.seen += 1
+
+    def flush(self) -> Iterator[int]:
+        yield self.seen
+
+
+def test_a_run_that_cannot_come_to_its_end_says_so_at_once() -> None:
+    live = Pipeline("p").add("count", Count).start(map(str, range(100)), cluster=Away(), epoch_lines=10)
+    until(lambda: live.state == "paused")
+    live.stop()
+    live.wait(5)
+    assert live.state == "failed"
+    assert isinstance(live.exception, RunError) and "with checkpoint=" in str(live.exception)
+    assert len(live.notices) < 10

@@ -243,6 +243,11 @@ class ClusterWork(Work):
                     self._submit()
                     self._commit_if_done()
                 except (Gone, Killed, StateLost) as lost:
+                    if isinstance(lost, Gone) and self.stopping.is_set():
+                        raise RunError(
+                            f"pipeline {self.name!r}: the cluster was lost as the run was to stop: what processors had left"
+                            f" is not in the output ({lost}); with checkpoint= it could be gone on with"
+                        ) from lost
                     self._begin_anew(lost)
                 self._in_time()
                 self.books.tick()
