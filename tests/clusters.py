@@ -22,12 +22,15 @@ from streamlab.checkpoint import Checkpoint
 from streamlab.run import Run
 from tests import crashes
 from tests.brokers import free_port
+from tests.waiting import until
 
 COUNTERS = ("received", "forked", "emitted", "filtered", "absorbed", "dead_lettered", "in_flight", "errors", "retries")
 #: Seconds without a word after which Dask is to count a worker as lost, and a connection.
 TTL, TCP = 10, 12
 #: Lines of a run, and of an epoch.
 LINES, EPOCH = 24_000, 1_000
+#: What a scheduler's log says once it can be connected to.
+UP = b"Scheduler at:"
 #: Seconds that a run may take after a disaster.
 PATIENCE = 75.0
 
@@ -110,7 +113,10 @@ class Lab:
 
     def start_scheduler(self) -> None:
         options = ["--host", self.scheduler_host.address, "--port", str(self.port), "--no-dashboard"]
+        log = self.folder / "scheduler.log"
+        before = log.read_bytes().count(UP) if log.exists() else 0
         self.scheduler = self._started("scheduler", self.scheduler_host, "dask", "scheduler", *options)
+        until(lambda: log.read_bytes().count(UP) > before)
 
     def start_worker(self, number: int) -> None:
         host = self.worker_hosts[number]

@@ -126,7 +126,6 @@ def all_killed(share: float) -> str:
     def disaster(made: Lab, run: Path, watch: Watch, random_: random.Random) -> None:
         kill(made.driver, made.scheduler, *made.nannies.values())
         made.mend()
-        watch.wait(2.0)
         gone_on(made, run, random_)
 
     return rounds(share, disaster)

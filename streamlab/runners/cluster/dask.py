@@ -123,6 +123,11 @@ class DaskBackend:
             return call(client)
         except (OSError, TimeoutError, CancelledError) as error:
             raise Gone(f"the connection to the scheduler at {self._address} was lost: {error}") from error
+        except Exception as error:
+            if client.status == "running":
+                raise
+            # what a client raises that is closed meanwhile has many names: it has no scheduler any more to ask
+            raise Gone(f"the connection to the scheduler at {self._address} was lost: {error}") from error
 
     def workers(self) -> list[WorkerInfo]:
         """Return the workers that are there; as of `Backend.workers`."""

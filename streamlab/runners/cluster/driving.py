@@ -260,6 +260,11 @@ class ClusterWork(Work):
                     self._submit()
                     self._commit_if_done()
                 except (Gone, Killed, StateLost) as lost:
+                    if isinstance(lost, Gone) and self.stopping.is_set():
+                        raise RunError(
+                            f"pipeline {self.name!r}: the cluster was lost as the run was to stop: what processors had left"
+                            f" is not in the output ({lost}); with checkpoint= it could be gone on with"
+                        ) from lost
                     self._begin_anew(lost)
                 self._in_time()
                 self.books.tick()
@@ -382,11 +387,7 @@ class ClusterWork(Work):
         )
 
     def _connect(self) -> None:
-        """Connect, and wait for workers, as long as it takes.
-
-        Raises:
-            Gone: the run was asked to stop meanwhile.
-        """
+        """Connect, and wait for workers, as long as it takes, or until the run is asked to stop."""
         while True:
             try:
                 self._backend.open()
@@ -398,9 +399,9 @@ class ClusterWork(Work):
             except Gone as gone:
                 why = str(gone)
             self._wait_for(self._backend.name, why)
-            if self.stopping.is_set():
-                raise Gone(why)
             self._host.sleep(AGAIN_SECONDS)
+            if self.stopping.is_set():  # what is not committed has not happened
+                return
         self._wait_for(self._backend.name, None)
 
     def _look(self) -> Sequence[WorkerInfo]:

@@ -1,0 +1,149 @@
+"""What is lost while a driver asks for it: it is told as a lost connection, and nothing is waited for in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from streamlab import Pipeline
+from streamlab.errors import RunError
+from streamlab.runners.cluster.backend import Gone
+from tests.inline import Inline
+from tests.waiting import until
+
+pytest.importorskip("distributed")
+
+from streamlab.runners.cluster.dask import DaskBackend, _version
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """Give an event loop that runs in a thread, as that of a client does."""
+    made = asyncio.new_event_loop()
+    thread = threading.Thread(target=made.run_forever)
+    thread.start()
+    yield made
+    made.call_soon_threadsafe(made.stop)
+    thread.join()
+    made.close()
+
+
+def connected(**client: Any) -> DaskBackend:
+    """Return a backend that has a client, one that does only what is given."""
+    backend = DaskBackend("tcp://127.0.0.1:1")
+    backend._client = SimpleNamespace(**({"status": "running"} | client))
+    return backend
+
+
+class Handle:
+    """A task that has ended, as long as its result is there."""
+
+    def __init__(self) -> None:
+        self.there = True
+
+    def done(self) -> bool:
+        return self.there
+
+
+def test_results_that_were_lost_with_a_worker_are_not_waited_for(loop: asyncio.AbstractEventLoop) -> None:
+    handle = Handle()
+
+    async def gather(*_: Any, **__: Any) -> None:
+        handle.there = False  # Dask has found out, and waits until another worker has done it, which may be never
+        await asyncio.sleep(60)
+
+    backend = connected(gather=gather, loop=SimpleNamespace(asyncio_loop=loop))
+    with pytest.raises(Gone, match="lost with the worker"):
+        backend.results([handle])
+
+
+def test_results_come_as_they_are(loop: asyncio.AbstractEventLoop) -> None:
+    async def gather(handles: list[Any], **_: Any) -> list[int]:
+        return [1] * len(handles)
+
+    backend = connected(gather=gather, loop=SimpleNamespace(asyncio_loop=loop))
+    assert backend.results([Handle(), Handle()]) == [1, 1]
+
+
+def test_what_a_task_raised_is_raised(loop: asyncio.AbstractEventLoop) -> None:
+    async def gather(*_: Any, **__: Any) -> None:
+        raise KeyError("of the user's")
+
+    backend = connected(gather=gather, loop=SimpleNamespace(asyncio_loop=loop))
+    with pytest.raises(KeyError):
+        backend.results([Handle()])
+
+
+@pytest.mark.parametrize("error", [AttributeError("'NoneType' object has no attribute 'who_has'"), RuntimeError("closed")])
+def test_a_client_that_is_closed_meanwhile_has_lost_its_connection(error: Exception) -> None:
+    def info(**_: Any) -> None:
+        backend._client.status = "closed"
+        raise error
+
+    backend = connected(scheduler_info=info)
+    with pytest.raises(Gone):
+        backend.workers()
+
+
+def test_a_worker_that_is_gone_has_no_wrong_version() -> None:
+    def run(function: Callable[[], Any], **_: Any) -> dict[str, Any]:
+        return {"tcp://10.0.0.1:1": OSError("Address removed."), "tcp://10.0.0.2:1": _version()}
+
+    connected(run=run)._check_versions()
+
+
+class Away(Inline):
+    """A cluster that is lost after some tasks, and does not come back."""
+
+    def open(self) -> None:
+        super().open()
+        if self.opened > 1:
+            self._lost = True
+            raise Gone("there is no scheduler")
+
+    def submit(self, name: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        self._lost = name.split("-")[4] == "3"  # the fourth epoch
+        return super().submit(name, function, *args, **options)
+
+
+def test_a_run_that_waits_for_its_cluster_can_be_stopped_and_gone_on_with(tmp_path: Path) -> None:
+    lines = [f"line {number}\n" for number in range(100)]
+    (tmp_path / "in.log").write_text("".join(lines))
+    given = {"output": tmp_path / "out.log", "checkpoint": tmp_path / "checkpoint"}
+    pipeline = Pipeline("p").add("upper", str.upper)
+    live = pipeline.start(tmp_path / "in.log", cluster=Away(), epoch_lines=10, **given)
+    until(lambda: live.state == "paused")
+    live.stop()
+    live.wait(5)
+    assert (live.state, live.exception) == ("stopped", None)
+    run = pipeline.run(tmp_path / "in.log", **given)
+    assert run.ledger["received"] == len(lines)
+    assert (tmp_path / "out.log").read_text() == "".join(lines).upper()
+
+
+class Count:
+    """Tells at the end how many have come."""
+
+    seen = 0
+
+    def __call__(self, line: str) -> None:
+        self.seen += 1
+
+    def flush(self) -> Iterator[int]:
+        yield self.seen
+
+
+def test_a_run_that_cannot_come_to_its_end_says_so_at_once() -> None:
+    live = Pipeline("p").add("count", Count).start(map(str, range(100)), cluster=Away(), epoch_lines=10)
+    until(lambda: live.state == "paused")
+    live.stop()
+    live.wait(5)
+    assert live.state == "failed"
+    assert isinstance(live.exception, RunError) and "with checkpoint=" in str(live.exception)
+    assert len(live.notices) < 10
