@@ -1,6 +1,7 @@
-"""Who makes a pipeline go. One module a kind; add yours by writing a class with the `Runner` protocol.
+"""Who makes a pipeline go, behind the `Runner` protocol.
 
-``local``  one thread of this process
+``local``     the runner: a thread of this process, in which a run's work is done
+``work``      the life of a run, whoever works on lines: the engine of this process (``embedded``), or workers (``cluster``)
 """
 
 from __future__ import annotations
