@@ -104,3 +104,44 @@ def test_files_are_read_by_workers(
         same(alone, apart)
         wanted = ["line_no", "branch", "path", "fate"]
         pd.testing.assert_frame_equal(apart.traces[wanted], alone.traces[wanted])
+
+
+BYTES = st.lists(
+    st.sampled_from([b"", b"a", b"\r", b"two words", b"\xff\xc3", "é\u2028".encode(), b"x" * 400, b"\xed\xa0\x80", b"\0"]),
+    max_size=12,
+)
+
+
+class Width:
+    """Numbers the lines of each length, and says how long they are."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __call__(self, line: str) -> str:
+        self.seen += 1
+        return f"{line}|{len(line)}|{self.seen}"
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    files=st.lists(st.tuples(BYTES, st.sampled_from([b"\n", b"\r\n"]), st.booleans()), min_size=1, max_size=3),
+    epoch_lines=st.integers(1, 5),
+    workers=st.integers(1, 4),
+    keyed=st.booleans(),
+)
+def test_whatever_bytes_come_out_as_without_a_cluster(
+    files: list[tuple[list[bytes], bytes, bool]], epoch_lines: int, workers: int, keyed: bool
+) -> None:
+    """Line ends of both kinds, none at the end, lines longer than a range, empty files, what is no UTF-8."""
+    pipeline = Pipeline("p", max_line_bytes=300).add("keep", Width, key=len) if keyed else Pipeline("p").add("same", str)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        for number, (texts, end, last) in enumerate(files):
+            (folder / f"{number}.log").write_bytes(end.join(texts) + (end if last and texts else b""))
+        alone = pipeline.run(folder / "*.log", output=folder / "alone")
+        apart = pipeline.run(folder / "*.log", output=folder / "apart", cluster=Inline(workers), epoch_lines=epoch_lines)
+        assert (folder / "apart").read_bytes() == (folder / "alone").read_bytes()
+        assert apart.ledger == alone.ledger
+        wanted = ["line_no", "kind", "line", "source", "offset"]
+        assert apart.dead_letters[wanted].values.tolist() == alone.dead_letters[wanted].values.tolist()
