@@ -108,7 +108,7 @@ class Away(Inline):
             raise Gone("there is no scheduler")
 
     def submit(self, name: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        self._lost = name.split("-")[4] == "3"  # the fourth epoch
+        self._lost |= name.split("-")[4] == "3"  # the fourth epoch
         return super().submit(name, function, *args, **options)
 
 
