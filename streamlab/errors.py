@@ -32,6 +32,21 @@ class SourceError(StreamlabError):
     """Lines cannot be read: a missing file, a damaged archive, an iterable that raised."""
 
 
+class BrokenOff(SourceError):
+    """A part of a source ends before its end, as a file is damaged; what comes before has been given.
+
+    Attributes:
+        end: where that ends, as of `streamlab.sources.Part.chunks`.
+    """
+
+    def __init__(self, message: str, end: object = None) -> None:
+        super().__init__(message, end)
+        self.end = end
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class SinkError(StreamlabError):
     """Output cannot be written: a full disk, a missing folder, a file that is there already."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -145,3 +147,37 @@ def test_whatever_bytes_come_out_as_without_a_cluster(
         assert apart.ledger == alone.ledger
         wanted = ["line_no", "kind", "line", "source", "offset"]
         assert apart.dead_letters[wanted].values.tolist() == alone.dead_letters[wanted].values.tolist()
+
+
+@pytest.mark.parametrize("epoch_lines", [7, 40, 1_000])
+def test_what_comes_before_the_damage_of_an_archive_is_done_and_gone_on_with(tmp_path: Path, epoch_lines: int) -> None:
+    (tmp_path / "a.log").write_text("".join(f"a {n}\n" for n in range(50)))
+    whole = gzip.compress("".join(f"b {hash(n)} {n * n}\n" for n in range(500)).encode())
+    (tmp_path / "b.log.gz").write_bytes(whole[:-200])
+    (tmp_path / "c.log").write_text("c\n")
+    pipeline = Pipeline("p").add("keep", Width, key=len)
+    options = {"cluster": Inline(3), "epoch_lines": epoch_lines}
+    alone = pipeline.run(tmp_path / "*.log*", output=tmp_path / "alone", checkpoint=tmp_path / "one")
+    apart = pipeline.run(tmp_path / "*.log*", output=tmp_path / "apart", checkpoint=tmp_path / "two", **options)
+    assert alone.state == apart.state == "failed"
+    assert str(apart.exception) == str(alone.exception) and "is damaged or cut off" in str(apart.exception)
+    assert (tmp_path / "apart").read_bytes() == (tmp_path / "alone").read_bytes()
+    (tmp_path / "b.log.gz").write_bytes(whole)
+    for name, checkpoint, how in (("alone", "one", {}), ("apart", "two", options)):
+        assert (
+            pipeline.run(tmp_path / "*.log*", output=tmp_path / name, checkpoint=tmp_path / checkpoint, **how).state
+            == "finished"
+        )
+    assert (tmp_path / "apart").read_bytes() == (tmp_path / "alone").read_bytes()
+    assert len((tmp_path / "apart").read_bytes().splitlines()) == 551
+
+
+def test_two_runs_of_one_pipeline_do_not_get_in_each_others_way() -> None:
+    pipeline = Pipeline("p").add("keep", Width, key=len)
+    lines = ["x" * (n % 7) for n in range(300)]
+    alone = pipeline.run(lines)
+    cluster = Inline(2)
+    runs = [pipeline.start(lines, cluster=cluster, epoch_lines=20) for _ in range(2)]
+    for run in runs:
+        assert run.wait(30).state == "finished"
+        assert run.notices.empty and outputs(run) == outputs(alone)

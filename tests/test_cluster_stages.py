@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -166,17 +167,32 @@ def test_stages_do_what_the_embedded_engine_does(pipeline: Pipeline, epochs: lis
     ]
 
 
+NUMBERS = st.integers(-3, 3) | st.integers() | st.floats(allow_nan=False) | st.booleans()
 KEYS = st.one_of(
-    st.text(), st.integers(), st.floats(allow_nan=False), st.booleans(), st.none(), st.binary(), st.datetimes(), st.dates()
+    NUMBERS,
+    st.text(),
+    st.none(),
+    st.binary(),
+    st.datetimes(),
+    st.dates(),
+    st.integers(-3, 3).map(np.int64),
+    st.integers(-3, 3).map(Decimal),
+    st.integers(-3, 3).map(np.float32),
+    st.fractions(),
+    st.frozensets(NUMBERS, max_size=2),
 )
 
 
-@given(one=KEYS | st.tuples(KEYS, KEYS), other=KEYS, partitions=st.integers(1, 9))
+@given(one=KEYS | st.tuples(KEYS, KEYS), other=KEYS | st.tuples(KEYS, KEYS), partitions=st.integers(1, 9))
 def test_equal_keys_are_in_one_partition(one: Any, other: Any, partitions: int) -> None:
     of = Pipeline("p").add("count", Counting, key=lambda value: value).processors["count"]
     home = Partitions(of, partitions)(one)
     assert 0 <= home < partitions
-    if one == other:
+    try:
+        alike = one in {other: None}  # as a dict sees it
+    except ValueError:  # NumPy compares a number with each item of a tuple
+        alike = False
+    if alike:
         assert Partitions(of, partitions)(other) == home
     if isinstance(one, int):
         assert Partitions(of, partitions)(float(one) if float(one) == one else one) == home

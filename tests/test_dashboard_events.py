@@ -137,7 +137,7 @@ def run() -> Run:
     """An ended run with a history."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("streamlab.runners.bookkeeper.TICK_SECONDS", 0.0)
-        patch.setattr("streamlab.runners.work.PATIENCE", 0.001)
+        patch.setattr("streamlab.runners.embedded.PATIENCE", 0.001)
         made = graph().run([str(n) for n in range(2_000)])
     assert made.moments()[0] > 3
     return made

@@ -62,7 +62,7 @@ def busy() -> Run:
     pipeline.add("end", lambda line: (EMIT, line))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("streamlab.runners.bookkeeper.TICK_SECONDS", 0.0)
-        patch.setattr("streamlab.runners.work.PATIENCE", 0.001)
+        patch.setattr("streamlab.runners.embedded.PATIENCE", 0.001)
         return pipeline.run([f"line {n}" for n in range(3_000)])
 
 

@@ -93,7 +93,7 @@ class LocalHost:
     def ahead(self, call: Callable[[], T]) -> Future[T]:
         """Begin a call in one of several threads: native code runs on as many cores."""
         if self._ahead is None:
-            self._ahead = Hands(self.cores(), "streamlab-columns")
+            self._ahead = Hands(cores(), "streamlab-columns")
         return self._ahead.begin(call)
 
     def aside(self, call: Callable[[], T]) -> Future[T]:
@@ -101,10 +101,6 @@ class LocalHost:
         if self._aside is None:
             self._aside = Hands(1, "streamlab-writer")
         return self._aside.begin(call)
-
-    def cores(self) -> int:
-        """Return how many cores this process may use."""
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def hangs(self) -> bool:
         """Tell whether a call that was given up is still going on."""
@@ -121,6 +117,11 @@ class LocalHost:
             self._loop.close()
         if self._caller is not None:
             self._caller.close()
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def _all(calls: list[Callable[[], Awaitable[Any]]], limit: int) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from streamlab.batch import Chunk, Rows
 from streamlab.engine import Engine
-from streamlab.runners.host import LocalHost
+from streamlab.runners.host import LocalHost, cores
 from streamlab.runners.reader import Reader
 from streamlab.sources import Listening, Source
 from streamlab.sources.files import FileSource
@@ -43,7 +43,7 @@ class Intake:
         self.reader = Reader(source) if source.blocking or early else None
         self._taken = 0
         self._ahead: deque[tuple[Chunk, Rows | None]] = deque()
-        self._depth = host.cores() + 1 if columns else 2 if engine.parallel else 1
+        self._depth = cores() + 1 if columns else 2 if engine.parallel else 1
         self._seconds = PARALLEL_SECONDS if engine.parallel else COLUMN_SECONDS if columns else BATCH_SECONDS
         self._most = MAX_COLUMN if columns else MAX_BATCH
         self._limit = max(FIRST_COLUMN if columns else FIRST_BATCH, engine.concurrency)

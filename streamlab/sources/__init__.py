@@ -96,6 +96,7 @@ class Part(Protocol):
         """Yield the lines in chunks, and return where they end, for `Splitting.finished`: plain data.
 
         Raises:
+            BrokenOff: there is no more of them, though there should be; those before have been given.
             SourceError: they cannot be read.
         """
         ...

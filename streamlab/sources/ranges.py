@@ -10,7 +10,7 @@ from io import FileIO
 from typing import Any
 
 from streamlab.batch import Chunk, Places
-from streamlab.errors import SourceError
+from streamlab.errors import BrokenOff, SourceError
 from streamlab.identity import Mark, key_of
 from streamlab.sources.compressed import BLOCK, extension
 from streamlab.sources.files import FileSource
@@ -44,14 +44,15 @@ class FileRange:
         """Yield the lines, and return what is known of the file then, see `SplitFiles.finished`.
 
         Raises:
-            SourceError: the file cannot be read, or is damaged; what comes before has been given.
+            BrokenOff: the file is damaged; what comes before has been given.
+            SourceError: it cannot be opened.
         """
         try:
             file = open(self.path, "rb", buffering=0)  # noqa: SIM115 - closed below
         except OSError as error:
-            raise SourceError(f"{self.path} cannot be opened: {error.strerror}") from error
+            raise SourceError(f"{self.name or self.path} cannot be opened: {error.strerror}") from error
         with file:
-            text = Text(file, self.path, BLOCK)
+            text = Text(file, self.name or self.path, BLOCK)
             blocks: Iterator[bytes]
             if extension(self.path):
                 text.go_to(self.start)
@@ -65,13 +66,21 @@ class FileRange:
             )
             last: Places | None = None
             count = 0
-            while (chunk := reader.read(BLOCK)).lines:
-                last, count = chunk.places, len(chunk.lines)
-                yield chunk
-            if last is None:
-                return None
-            last.within.pass_to(last.start(count))
-            return [list(Mark.of(text.head, len(text.head))), list(read.passed), last.start(count - 1)]
+            try:
+                while (chunk := reader.read(BLOCK)).lines:
+                    last, count = chunk.places, len(chunk.lines)
+                    yield chunk
+            except SourceError as error:
+                raise BrokenOff(str(error), _end(text, read, last, count)) from error
+            return _end(text, read, last, count)
+
+
+def _end(text: Text, read: Read, last: Places | None, count: int) -> Any:
+    """Return what is known of a file after the last chunk of a range."""
+    if last is None:
+        return None
+    last.within.pass_to(last.start(count))
+    return [list(Mark.of(text.head, len(text.head))), list(read.passed), last.start(count - 1)]
 
 
 class SplitFiles(FileSource):
@@ -176,7 +185,7 @@ def blocks_of(file: FileIO, part: FileRange) -> tuple[int, Iterator[bytes]]:
     try:
         start = _first_line(file.fileno(), part)
     except OSError as error:
-        raise SourceError(f"{part.path} cannot be read: {error.strerror}") from error
+        raise SourceError(f"{part.name or part.path} cannot be read: {error.strerror}") from error
     return start, _to_the_last_line(file.fileno(), part, start)
 
 
@@ -205,4 +214,4 @@ def _to_the_last_line(descriptor: int, part: FileRange, at: int) -> Iterator[byt
             at, ended = at + len(block), end > 0
             yield block[:end] if ended else block
     except OSError as error:
-        raise SourceError(f"{part.path} cannot be read: {error.strerror}") from error
+        raise SourceError(f"{part.name or part.path} cannot be read: {error.strerror}") from error

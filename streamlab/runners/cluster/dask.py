@@ -32,6 +32,7 @@ except ImportError as error:
 from streamlab.crew import WorkerInfo
 from streamlab.errors import RunError
 from streamlab.runners.cluster.backend import Gone, Killed
+from streamlab.runners.host import cores
 
 #: What workers tell about goes to a topic of this name.
 TOPIC = "streamlab"
@@ -57,7 +58,7 @@ class DaskBackend:
     def __init__(self, cluster: str | Client, workers: int | None = None) -> None:
         if not isinstance(cluster, (str, Client)):
             raise RunError(f"cluster={cluster!r}: give 'local', a scheduler's address, or a dask.distributed.Client")
-        self._count = workers or len(os.sched_getaffinity(0))
+        self._count = workers or cores()
         self._cluster: SpecCluster | None = None
         self._client: Client | None = None
         self._given = cluster if isinstance(cluster, Client) else None
@@ -71,7 +72,8 @@ class DaskBackend:
         defaults = {"comm": {"timeouts": {"tcp": TCP_SECONDS}}, "admin": {"large-graph-warning-threshold": "1 GiB"}}
         dask.config.update_defaults({"distributed": defaults})
         if self._given is None:  # what is wrong is told by notices; whoever has a client sees to the logs, too
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)
+            for logger in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
+                logging.getLogger(logger).setLevel(logging.CRITICAL)
         self._close_client()
         try:
             if self._address == "local":
@@ -87,7 +89,7 @@ class DaskBackend:
             raise Gone(f"there is no scheduler at {self._address}: {error}") from error
         except ValueError as error:  # no address
             raise RunError(
-                f"cluster={self._address!r}: {error}; give 'local', a scheduler's address such as"
+                f"cluster={self._address!r} is no address: give 'local', a scheduler's address such as"
                 " 'tcp://10.0.0.5:8786', or a dask.distributed.Client"
             ) from error
         self._check_versions()

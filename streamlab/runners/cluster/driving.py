@@ -46,6 +46,14 @@ AGAIN_SECONDS = 0.5
 SUSPECT, ATTEMPTS = 2, 10
 
 
+class Broken(Exception):
+    """A source has broken off within an epoch."""
+
+
+#: What is answered by beginning anew after the last commit.
+LOSSES = (Gone, Killed, StateLost, Broken)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
     """How a run is shared out.
@@ -194,7 +202,7 @@ class ClusterWork(Work):
                     if self._plan.exhausted:
                         return True
                 self._commit_if_done()
-            except (Gone, Killed, StateLost) as lost:
+            except LOSSES as lost:
                 self._begin_anew(lost)
             self._save_if_due()
             self.books.tick()
@@ -208,7 +216,7 @@ class ClusterWork(Work):
                 self._commit_if_done()
                 self._save_if_due()
                 self.books.tick()
-        except (Gone, Killed, StateLost):
+        except LOSSES:
             pass
         for epoch in self._under_way:
             self._cancel(epoch)
@@ -259,7 +267,7 @@ class ClusterWork(Work):
                 try:
                     self._submit()
                     self._commit_if_done()
-                except (Gone, Killed, StateLost) as lost:
+                except LOSSES as lost:
                     if isinstance(lost, Gone) and self.stopping.is_set():
                         raise RunError(
                             f"pipeline {self.name!r}: the cluster was lost as the run was to stop: what processors had left"
@@ -290,6 +298,7 @@ class ClusterWork(Work):
             return
         reports: list[Report] = [pickle.loads(data) for data in self._backend.results(handles)]
         self._check_tokens(epoch, reports)
+        self._check_ranges(epoch, reports)
         self._commit(epoch, reports)
         self._under_way.popleft()
         self._submission.committed(epoch, {place: self._keeping.tip(place) for place in epoch.keepers})
@@ -308,6 +317,26 @@ class ClusterWork(Work):
                 f" {len(self._workers)} workers"
             )
             self.books.say(Notice("no commit", self._backend.name, message))
+
+    def _check_ranges(self, epoch: Epoch, reports: Sequence[Report]) -> None:
+        """See that no range has broken off, unless it is the last one: nothing after it counts.
+
+        Raises:
+            Broken: one has; the epoch ends with it now, and is to be done once more.
+        """
+        broken = min((d for report in reports for d in report.ranges if d.trouble), key=lambda d: d.number, default=None)
+        if broken is None:
+            return
+        self._trouble = SourceError(broken.trouble)
+        if epoch.parts[-1][0] != broken.number:
+            for other in self._under_way:
+                self._cancel(other)
+            epoch.parts = [(number, part) for number, part in epoch.parts if number <= broken.number]
+            self._under_way, self._unsubmitted = deque([epoch]), deque()
+            raise Broken(broken.trouble)
+        for other in [*self._under_way][1:]:
+            self._cancel(other)
+        self._under_way, self._unsubmitted = deque([epoch]), deque()
 
     def _check_tokens(self, epoch: Epoch, reports: Sequence[Report]) -> None:
         """See that all reports are of the same attempts: a task that is done once more may give something else.
@@ -330,6 +359,9 @@ class ClusterWork(Work):
         if (stopped := merged.stopped()) is not None:
             why = "; mend what hangs" if stopped.kind == "worker_died" else ' (on_error="stop")'
             where = self._journal.covered(stopped.where(self.name))
+            with self.books.reading() as journal:  # it is told of, and is no dead letter, as its line is not committed
+                journal.failures.recent.extend([stopped])
+                journal.failures.total += 1
             raise ProcessorFailed(f"{where}{why}; {stopped.source}, at {stopped.place}, worker {stopped.worker}")
         self._hand_on(merged)
         if isinstance(self._sink, Parting):
@@ -359,7 +391,7 @@ class ClusterWork(Work):
         """
         for epoch in self._under_way:
             self._cancel(epoch)
-        if not isinstance(lost, Gone):
+        if not isinstance(lost, (Gone, Broken)):
             self._failed += 1
             if self._failed >= ATTEMPTS:
                 raise RunError(self._in_vain(lost))
@@ -372,7 +404,8 @@ class ClusterWork(Work):
 
     def _told(self, lost: Exception) -> str:
         count = len(self._unsubmitted)
-        what = {Gone: "the connection was lost", Killed: "workers were lost"}.get(type(lost), "a worker was lost")
+        what = "a source broke off" if isinstance(lost, Broken) else "a worker was lost, or what it kept"
+        what = "the connection was lost" if isinstance(lost, Gone) else what
         return f"{what}: {count} epoch{'' if count == 1 else 's'} begun anew after the last commit ({lost})"
 
     def _in_vain(self, lost: Exception) -> str:
@@ -398,6 +431,7 @@ class ClusterWork(Work):
                 why = f"{self._backend.name} has no workers"
             except Gone as gone:
                 why = str(gone)
+            self._journal.crew = ()
             self._wait_for(self._backend.name, why)
             self._host.sleep(AGAIN_SECONDS)
             if self.stopping.is_set():  # what is not committed has not happened

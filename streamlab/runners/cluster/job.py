@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
+import secrets
 import sys
 import sysconfig
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,8 +30,8 @@ from streamlab.sinks.collect import Collect
 from streamlab.traces import TraceMode
 
 _PACKAGE = str(Path(__file__).parents[2])
-#: Jobs that a worker keeps engines of.
-KEPT_JOBS = 4
+#: Seconds after which a worker forgets a job that nobody has asked for.
+FORGOTTEN = 600.0
 #: What becomes of outputs: they come back as they are, with their lines, as text, or as bytes; or the worker writes them.
 Returned = Literal["values", "lines", "text", "encoded", "parts"]
 
@@ -112,7 +113,7 @@ class Sealed:
     """A job on its way.
 
     Attributes:
-        id: tells it from all others.
+        id: tells it from all others, also from those of other runs of the same pipeline.
         data: the job.
     """
 
@@ -143,7 +144,7 @@ class Sealed:
                 data = cloudpickle.dumps(job)
             except Exception as error:
                 raise RunError(f"the run cannot be sent to workers: {type(error).__name__}: {text_of(error)}") from error
-        return cls(hashlib.blake2b(data, digest_size=8).hexdigest(), data)
+        return cls(secrets.token_hex(8), data)
 
 
 @contextmanager
@@ -182,6 +183,7 @@ class Site:
     Attributes:
         job: the job.
         redactor: covers texts.
+        asked: when it was asked for the last time.
     """
 
     def __init__(self, job: Job) -> None:
@@ -189,6 +191,13 @@ class Site:
         self.redactor = None if job.redact is None else Redactor(job.redact)
         self._free: dict[bool, list[Engine]] = {False: [], True: []}
         self._kept: dict[tuple[int, int], tuple[str, Engine]] = {}
+        self._hosts: list[LocalHost] = []
+        self.asked = 0.0
+
+    def close(self) -> None:
+        """Let go of threads and processes."""
+        for host in self._hosts:
+            host.close()
 
     @contextmanager
     def reader(self, careful: bool) -> Iterator[Engine]:
@@ -203,6 +212,7 @@ class Site:
 
     def _engine(self, number: int, *, parallel: bool = False, kept: Mapping[str, Any] | None = None) -> Engine:
         host = LocalHost(threading.Event())  # one an engine: it has threads and an event loop, and is not for two at a time
+        self._hosts.append(host)
         return Engine(
             self.job.pipeline,
             host,
@@ -236,11 +246,13 @@ _lock = threading.Lock()
 
 def site_of(sealed: Sealed) -> Site:
     """Return what this process keeps of a job."""
+    now = time.monotonic()
     with _lock:
-        site = _sites.pop(sealed.id, None)
-        if site is None:
-            site = Site(pickle.loads(sealed.data))
-            while len(_sites) >= KEPT_JOBS:
-                _sites.popitem(last=False)
+        site = _sites.pop(sealed.id, None) or Site(pickle.loads(sealed.data))
+        site.asked = now
+        for id, other in list(_sites.items()):  # the one that was asked for longest ago first
+            if now - other.asked < FORGOTTEN:
+                break
+            _sites.pop(id).close()
         _sites[sealed.id] = site
     return site

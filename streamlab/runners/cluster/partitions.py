@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, date, datetime
+from numbers import Number
 from typing import Any
 from zlib import crc32
+
+import numpy as np
 
 from streamlab.processors import Processor
 
 #: Keys whose partition is remembered.
 KNOWN = 100_000
+_REMEMBERED = frozenset({str, int, bytes, bool})
 
 
 class Partitions:
@@ -48,9 +51,11 @@ class Partitions:
             return self.home
         try:
             key = value[self._key] if self._by_name else self._key(value)  # type: ignore[operator, misc]
-            home = self._known.get(key)
+            if type(key) not in _REMEMBERED:
+                return home_of(key, self._partitions)
         except Exception:  # the user's code
             return 0
+        home = self._known.get(key)
         if home is None:
             home = home_of(key, self._partitions)
             if len(self._known) < KNOWN:
@@ -70,9 +75,10 @@ def _plain(key: Any) -> bytes | None:
         return b"t" + str.__str__(key).encode("utf-8", "surrogatepass")
     if isinstance(key, bytes):
         return b"b" + key
-    if isinstance(key, (int, float)):  # 1, 1.0 and True are one key
-        whole = int(key) if math.isfinite(key) and key == int(key) else None
-        return b"n" + (repr(float(key)) if whole is None else str(whole)).encode()
+    if isinstance(key, np.generic) and not isinstance(key, Number):
+        return _plain(key.item())
+    if isinstance(key, Number):  # 1, 1.0, True, Decimal(1) and np.int64(1) are one key, and hash alike in every process
+        return b"n" + (b"nan" if key != key else str(hash(key)).encode())
     if isinstance(key, datetime):
         return b"m" + (key if key.tzinfo is None else key.astimezone(UTC)).isoformat().encode()
     if isinstance(key, date):
@@ -81,4 +87,8 @@ def _plain(key: Any) -> bytes | None:
         parts = [_plain(part) for part in key]
         known = [part for part in parts if part is not None]
         return b"s" + b"".join(b"%d:%b" % (len(part), part) for part in known) if len(known) == len(parts) else None
+    if isinstance(key, frozenset):
+        members = [_plain(member) for member in key]
+        known = sorted(member for member in members if member is not None)
+        return b"f" + b"".join(b"%d:%b" % (len(m), m) for m in known) if len(known) == len(members) else None
     return b"-" if key is None else None

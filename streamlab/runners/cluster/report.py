@@ -89,12 +89,14 @@ class Done:
         lines: how many it has.
         sources: from which line on lines come from which source.
         end: where it ended, as its part says.
+        trouble: why there is no more of it, if it broke off.
     """
 
     number: int
     lines: int
     sources: Sequence[tuple[int, str]]
     end: Any
+    trouble: str = ""
 
 
 @dataclass(slots=True)

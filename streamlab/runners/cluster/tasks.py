@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from streamlab.batch import Chunk
+from streamlab.errors import BrokenOff
 from streamlab.runners.cluster.collector import Collector, received
 from streamlab.runners.cluster.exchange import put_together
 from streamlab.runners.cluster.job import Sealed, Site, site_of
@@ -93,19 +94,22 @@ def read(
                 if collector.report.stopped is not None:
                     collector.end_range(Done(number, lines, sources, None))
                     return collector.finished(worker, now - start)
-            collector.end_range(Done(number, lines, sources, chunks.end))
+            collector.end_range(Done(number, lines, sources, chunks.end, chunks.trouble))
+            if chunks.trouble:
+                break
     say(said)
     return collector.finished(worker, time.perf_counter() - start)
 
 
 class _Chunks(Iterator[Chunk]):
-    """The chunks of a part, none of them large, and what it says at its end."""
+    """The chunks of a part, none of them large, and what it says at its end, or of its end, if it breaks off."""
 
     def __init__(self, part: Part, site: Site, columns: bool) -> None:
         self._chunks = part.chunks(max_line_bytes=site.job.pipeline.limits.max_line_bytes, columns=columns)
         self._rest: Chunk | None = None
         self._size = 4 * BATCH if columns else BATCH
         self.end: Any = None
+        self.trouble = ""
 
     def __next__(self) -> Chunk:
         chunk, self._rest = self._rest, None
@@ -115,6 +119,9 @@ class _Chunks(Iterator[Chunk]):
             except StopIteration as stop:
                 self.end = stop.value
                 raise
+            except BrokenOff as error:
+                self.end, self.trouble = error.end, str(error)
+                raise StopIteration from error
         if len(chunk.lines) > self._size:
             chunk, self._rest = chunk.split(self._size)
         return chunk
