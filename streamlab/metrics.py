@@ -283,6 +283,14 @@ class Ledger:
         for node, count in counted.branches.items():
             histogram[node] += count
         self._histogram = histogram
+        self._take(counted)
+
+    def merge_totals(self, totals: Totals, counted: Counted) -> None:
+        """Book what another one has counted, added up; of ``counted`` only what it took."""
+        self._closed.add(totals)
+        self._take(counted)
+
+    def _take(self, counted: Counted) -> None:
         for name, more in counted.retries.items():
             self._retries[name] = self._retries.get(name, 0) + more
         for name, spent in counted.seconds.items():

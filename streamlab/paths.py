@@ -117,10 +117,10 @@ class Counts:
         """Return the numbers in order."""
         return [getattr(self, name) for name in self.__slots__]
 
-    def add(self, other: Counts) -> None:
-        """Add another's numbers to these."""
+    def add(self, other: Counts, times: int = 1) -> None:
+        """Add another's numbers to these, so many times."""
         for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+            setattr(self, name, getattr(self, name) + times * getattr(other, name))
 
 
 _ENDED: Mapping[Fate, str] = {
@@ -177,15 +177,15 @@ class Totals:
             {(name, kind, Fate(fate)): n for name, kind, fate, n in saved["failures"]},
         )
 
-    def add(self, other: Totals) -> None:
-        """Add another tree's totals to these."""
-        self.run.add(other.run)
+    def add(self, other: Totals, times: int = 1) -> None:
+        """Add another tree's totals to these, so many times."""
+        self.run.add(other.run, times)
         for name, counts in other.processors.items():
-            self.of(name).add(counts)
+            self.of(name).add(counts, times)
         for (origin, target), count in other.edges.items():
-            self.carried(origin, target, count)
+            self.carried(origin, target, times * count)
         for key, count in other.failures.items():
-            self.failures[key] = self.failures.get(key, 0) + count
+            self.failures[key] = self.failures.get(key, 0) + times * count
 
 
 class Paths:
@@ -355,6 +355,18 @@ class Paths:
             if node.kind not in ("fork", "flush"):
                 passed[parent.id] += count
         totals.run.received = passed[0] if passed else 0
+        return totals
+
+    def on_the_way(self, histogram: NDArray[np.int64]) -> Totals:
+        """Return what branches did on their way to where they stand, without what is done there; as of `totals`."""
+        totals = self.totals(histogram)
+        for id in np.flatnonzero(histogram).tolist():
+            node, count = self.nodes[id], int(histogram[id])
+            if node.kind == "visit":
+                counts = totals.of(node.processor or "")
+                counts.received -= count
+                counts.in_flight -= count
+                totals.run.in_flight -= count
         return totals
 
     @staticmethod

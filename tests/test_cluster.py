@@ -44,6 +44,9 @@ def same(alone: Run, apart: Run) -> None:
     assert apart.ledger == alone.ledger
     pd.testing.assert_frame_equal(apart.metrics[COUNTERS], alone.metrics[COUNTERS])
     assert failures(apart) == failures(alone)
+    by_worker = apart.metrics_by("worker")[COUNTERS].groupby("processor").sum()
+    assert by_worker.to_dict() == apart.metrics[COUNTERS].to_dict()
+    assert (apart.metrics_by("worker")["received"] >= 0).all()
     assert (
         apart.paths.set_index(["path", "fate"])["count"].to_dict()
         == alone.paths.set_index(["path", "fate"])["count"].to_dict()
@@ -181,3 +184,16 @@ def test_two_runs_of_one_pipeline_do_not_get_in_each_others_way() -> None:
     for run in runs:
         assert run.wait(30).state == "finished"
         assert run.notices.empty and outputs(run) == outputs(alone)
+
+
+def test_what_a_worker_did_is_told_of_that_worker() -> None:
+    class Once:
+        def __call__(self, line: str) -> str:
+            return line
+
+    pipeline = Pipeline("p").add("read", str.upper, to="once").add("once", Once, to="last").add("last", str.lower)
+    run = pipeline.run([str(n) for n in range(100)], cluster=Inline(2), epoch_lines=10, partitions=2)
+    found = run.metrics_by("worker")["received"].unstack("processor", fill_value=0)
+    [home] = [worker for worker in found.index if found.loc[worker, "once"]]
+    assert found.loc["w0", "read"] == 100 and found.loc[home, "once"] == found.loc[home, "last"] == 100
+    assert run.workers.set_index("worker")["lines"].to_dict() == {"w0": 100, "w1": 0}

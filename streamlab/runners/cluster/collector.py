@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from streamlab.batch import Batch
 from streamlab.columns import Column
 from streamlab.metrics import Ledger
-from streamlab.paths import Paths
+from streamlab.paths import Paths, Totals
 from streamlab.runners.cluster.delta import Delta, ended
 from streamlab.runners.cluster.exchange import Block, chosen, places_after, shared_out, stacked, standing
 from streamlab.runners.cluster.job import Site
@@ -68,6 +68,10 @@ class Collector:
 
     def _begin_portion(self) -> None:
         self._ledger = Ledger("")
+        self._found: list[
+            NDArray[np.integer[Any]]
+        ] = []  # path nodes where rows stood at first, where they came from elsewhere
+        self._left: list[NDArray[np.integer[Any]]] = []  # and where they ended, or stand for another stage
         self._failures: list[tuple[Spot | None, Any]] = []
         self._pieces: dict[Spot, Piece] = {}
         self._outputs: list[Outputs] = []
@@ -79,6 +83,7 @@ class Collector:
         origins: NDArray[np.int64],
         offsets: NDArray[np.int64] | None = None,
         kept: NDArray[np.bool_] | None = None,
+        found: NDArray[np.integer[Any]] | None = None,
     ) -> None:
         """Take in a batch.
 
@@ -87,6 +92,7 @@ class Collector:
             origins: places of its lines.
             offsets: where its lines are in their source, if that is a number.
             kept: of its lines, whether they are kept for traces; by default the last ones of a range are.
+            found: of its lines, the path nodes where they stood, if they came from another stage.
         """
         if batch.paths is not self._paths:
             self._end_portion()
@@ -95,6 +101,9 @@ class Collector:
         places = places_after(batch, origins)
         elsewhere = standing(batch, self._elsewhere)
         self._ledger.book(ended(batch, elsewhere))
+        self._left.append(batch.ids)
+        if found is not None:
+            self._found.append(found)
         covered = self._covered(batch)
         for failure in covered.failures:
             spot = self._spot(failure.line_no, batch.first, origins)
@@ -240,8 +249,21 @@ class Collector:
         if self._fates:
             fates = np.concatenate([ids for ids, _ in self._fates]), stacked([places for _, places in self._fates])
         delta = Delta.of(self._ledger, self._paths, nodes)
-        self.report.portions.append(Portion(delta, self._failures, pieces, _joined(self._outputs), fates))
+        done = self._done(self._paths).saved()
+        self.report.portions.append(Portion(delta, done, self._failures, pieces, _joined(self._outputs), fates))
         self._begin_portion()
+
+    def _done(self, paths: Paths) -> Totals:
+        """Return what was done here, and not before or in other stages."""
+        left = np.bincount(np.concatenate(self._left), minlength=len(paths)).astype(np.int64)
+        stand = [n.kind == "visit" and n.processor in self._elsewhere for n in paths.nodes]
+        waiting = np.where(stand, left, 0)
+        totals = paths.totals(left - waiting)
+        totals.add(paths.on_the_way(waiting))
+        if self._found:
+            found = np.bincount(np.concatenate(self._found), minlength=len(paths)).astype(np.int64)
+            totals.add(paths.on_the_way(found), times=-1)
+        return totals
 
     def finished(self, worker: str, seconds: float) -> dict[Any, bytes]:
         """Return the report, the task's token, and a block for each partition of a later stage, packed, by what they are."""

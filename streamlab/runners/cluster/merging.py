@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamlab.failures import Failure, text_of, traceback_text
 from streamlab.journal import Journal
 from streamlab.metrics import Counted, Ledger
-from streamlab.paths import Fate, Node, Paths
+from streamlab.paths import Fate, Node, Paths, Totals
 from streamlab.runners.cluster.exchange import chosen, stacked
 from streamlab.runners.cluster.report import FLUSH, Done, Piece, Report, Spot
 from streamlab.runners.cluster.shipping import Shipped
@@ -175,8 +175,8 @@ class Merged:
         for report, grafted in zip(self._reports, self._grafted, strict=True):
             own = by_worker.setdefault(report.worker, Ledger(""))
             for portion, nodes in zip(report.portions, grafted, strict=True):
-                for ledger in (journal.ledger, own):
-                    portion.delta.add_to(ledger, self._paths, nodes)
+                portion.delta.add_to(journal.ledger, self._paths, nodes)
+                own.merge_totals(Totals.restored(portion.done), portion.delta.counted)
         if self._from:
             journal.ledger.merge(self._paths, Counted(self._from, {}, {}, {}))
         if journal.traces.mode is not False:

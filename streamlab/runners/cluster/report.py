@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,7 +66,9 @@ class Portion:
     """What a task tells in terms of one tree of paths.
 
     Attributes:
-        delta: what it counted.
+        delta: what it counted of branches that ended there.
+        done: what it did itself, as `streamlab.paths.Totals.saved` has it: for branches that end elsewhere, too, and without
+            what was done for them before.
         failures: what failed, with the line; ``None`` for what failed at the end of input.
         pieces: what is kept of lines.
         outputs: what left the pipeline.
@@ -74,6 +76,7 @@ class Portion:
     """
 
     delta: Delta
+    done: Mapping[str, Any]
     failures: Sequence[tuple[Spot | None, Failure]]
     pieces: Sequence[Piece]
     outputs: Outputs

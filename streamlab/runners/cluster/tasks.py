@@ -167,7 +167,8 @@ def see(
     collector.report.inputs = [*tokens, tip]
     if came:
         arrived = put_together(came, engine.paths)
-        collector.take(engine.go_on(arrived.rows), arrived.places, arrived.offsets, arrived.kept)
+        found = arrived.rows.ids.copy()
+        collector.take(engine.go_on(arrived.rows), arrived.places, arrived.offsets, arrived.kept, found)
     here = site.job.here(number, partition)
     if flush and collector.report.stopped is None:
         given = 0
