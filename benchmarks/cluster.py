@@ -57,7 +57,7 @@ def turn(pipeline: Pipeline, source: Path, options: dict[str, Any]) -> dict[str,
     there = time.perf_counter()
     before = own_seconds()
     children = 0.0
-    while run.wait(0.05).state != "finished":
+    while run.wait(0.5).state != "finished":  # looking at processes takes time, too
         children = max(children, children_seconds())
         if run.state == "failed":
             raise RuntimeError(run.reason)
@@ -122,7 +122,7 @@ def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--lines", type=int, default=300_000, help="of the work that the processor is the limit of")
+    parser.add_argument("--lines", type=int, default=500_000, help="of the work that the processor is the limit of")
     parser.add_argument("--demo-lines", type=int, default=5_000_000)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
@@ -161,6 +161,7 @@ def main() -> None:
             f" {walls[0]:.2f} and {walls[1]:.2f} s",
             flush=True,
         )
+        source.write_text(text[: len(text) // 5])
         for partitions in (2, 16):
             cost = [apart(epochs, source, 2_000, partitions) for _ in range(2)][-1]
             count = cost["lines"] / 2_000

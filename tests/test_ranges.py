@@ -121,3 +121,14 @@ def yielded(chunks: Generator[Chunk, None, Any], lines: list[str]) -> Any:
             lines += next(chunks).lines
         except StopIteration as stop:
             return stop.value
+
+
+def test_parts_of_a_large_file_are_of_one_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("".join(f"line {number:06}\n" for number in range(10_000)))
+    source = SplitFiles([str(path)])
+    while not source.exhausted:
+        parts = source.split(1_000, 3)
+        assert len(parts) == 3 or source.exhausted
+        assert max(part.stop - part.start for part in parts) < 1.6 * 12 * 1_000 / 3
+    assert len(parts) <= 4

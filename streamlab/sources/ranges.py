@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -20,6 +21,8 @@ from streamlab.sources.text import Text
 
 #: Ranges of small files, for each part that was asked for, at most.
 MOST_FILES = 16
+#: Share of the lines that may be missing: a range of a few would be a task for nothing.
+ENOUGH = 0.05
 #: Bytes of a file from which it is guessed how long its lines are.
 SAMPLE = 64 * 1024
 
@@ -111,7 +114,7 @@ class SplitFiles(FileSource):
         """
         chosen: list[FileRange] = []
         left = float(lines)
-        while left > 0 and len(chosen) < MOST_FILES * parts and not self.exhausted:
+        while left > ENOUGH * lines and len(chosen) < MOST_FILES * parts and not self.exhausted:
             if not self._ranges:
                 try:
                     self._ranges.extend(self._ranges_of(self._waiting[0][0]))
@@ -121,7 +124,7 @@ class SplitFiles(FileSource):
                     raise
                 self._waiting.popleft()
                 continue
-            length = max(int(min(left, lines / parts) * self._line_bytes), 1)
+            length = math.ceil(min(left, lines / parts) * self._line_bytes)
             part = self._ranges.popleft()
             if not extension(part.path) and part.stop - part.start > 1.5 * length:
                 self._ranges.appendleft(replace(part, start=part.start + length))

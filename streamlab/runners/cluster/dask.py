@@ -235,6 +235,8 @@ def _reached(address: str, seconds: float = 1.0) -> bool:
 
 
 def _version() -> tuple[str, str]:
+    import streamlab.runners.cluster.tasks  # noqa: F401 - so that the first task need not wait for it
+
     return version("streamlab"), f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
