@@ -66,7 +66,8 @@ class Runnable:
                 On a cluster, seconds without a commit.
             cluster: have workers of a cluster do it: ``"local"`` for processes of this machine, the address of a Dask
                 scheduler, or a `dask.distributed.Client`.
-            partitions: on a cluster, parts of what processors keep by key; by default as many as workers.
+            partitions: on a cluster, parts of what processors keep by key; by default as many as threads of
+                workers, at most 64.
             epoch_lines: on a cluster, lines that are committed together, about.
             max_in_flight: on a cluster, epochs under way at a time.
             ordered: on a cluster, refuse an output that is not in the order of the lines, as parts of a folder are not.
