@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab import Pipeline, Run
+from streamlab import Pipeline, Run, processors
 from tests.inline import Inline
 from tests.test_cluster_stages import LINES, pipelines
 
@@ -197,3 +197,24 @@ def test_what_a_worker_did_is_told_of_that_worker() -> None:
     [home] = [worker for worker in found.index if found.loc[worker, "once"]]
     assert found.loc["w0", "read"] == 100 and found.loc[home, "once"] == found.loc[home, "last"] == 100
     assert run.workers.set_index("worker")["lines"].to_dict() == {"w0": 100, "w1": 0}
+
+
+@pytest.mark.parametrize("epoch_lines", [300, 2_000, 100_000])
+def test_built_ins_do_on_columns_what_they_do_alone(tmp_path: Path, epoch_lines: int) -> None:
+    log = tmp_path / "a.log"
+    log.write_text(
+        "".join(f"{'info' if n % 3 else 'warn'} user{n * n % 97} took {n % 13}.5 ms\n" for n in range(9_000)) + "odd\n"
+    )
+    pipeline = Pipeline("built-ins", max_hops=9)
+    pipeline.add("parse", processors.extract(r"^(?P<level>\w+) (?P<user>\w+) took (?P<ms>[\d.]+) ms$"), to="number")
+    pipeline.add("number", processors.number("ms"), to="once").add(
+        "once", processors.dedupe(by="user", limit=50), to="count"
+    )
+    pipeline.add("count", processors.count("level", running=True), to="write").add("write", processors.to_json())
+    alone = pipeline.run(log, output=tmp_path / "alone", trace=True)
+    apart = pipeline.run(log, output=tmp_path / "apart", trace=True, cluster=Inline(2), epoch_lines=epoch_lines)
+    assert (tmp_path / "apart").read_bytes() == (tmp_path / "alone").read_bytes()
+    assert apart.ledger == alone.ledger and alone.ledger["dead_lettered"] == 1
+    pd.testing.assert_frame_equal(apart.metrics[COUNTERS], alone.metrics[COUNTERS])
+    last = [traced(run).tail(900).reset_index(drop=True) for run in (apart, alone)]  # how many slow ones there are differs
+    pd.testing.assert_frame_equal(*last)

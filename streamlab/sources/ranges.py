@@ -14,7 +14,7 @@ from streamlab.batch import Chunk, Places
 from streamlab.errors import BrokenOff, SourceError
 from streamlab.identity import Mark, key_of
 from streamlab.sources.compressed import BLOCK, extension
-from streamlab.sources.files import FileSource
+from streamlab.sources.files import COLUMN_BLOCK, FileSource
 from streamlab.sources.reader import LineReader
 from streamlab.sources.remembered import Read
 from streamlab.sources.text import Text
@@ -55,13 +55,14 @@ class FileRange:
         except OSError as error:
             raise SourceError(f"{self.name or self.path} cannot be opened: {error.strerror}") from error
         with file:
-            text = Text(file, self.name or self.path, BLOCK)
+            block = COLUMN_BLOCK if columns else BLOCK
+            text = Text(file, self.name or self.path, block)
             blocks: Iterator[bytes]
             if extension(self.path):
                 text.go_to(self.start)
                 at, blocks = self.start, text
             else:
-                at, blocks = blocks_of(file, self)
+                at, blocks = blocks_of(file, self, block)
                 text.go_to(at)
             read = Read(self.path, (0, 0))
             reader = LineReader(
@@ -164,7 +165,7 @@ class SplitFiles(FileSource):
         return min(self._read_bytes / self._total, 1.0) if self._total else 1.0
 
 
-def blocks_of(file: FileIO, part: FileRange) -> tuple[int, Iterator[bytes]]:
+def blocks_of(file: FileIO, part: FileRange, block: int = BLOCK) -> tuple[int, Iterator[bytes]]:
     r"""Return where the first line of a range begins, and the bytes of its lines, in blocks.
 
     A line belongs to the range in which its first byte is: so the bytes up to the first end of a line are the range's
@@ -173,6 +174,7 @@ def blocks_of(file: FileIO, part: FileRange) -> tuple[int, Iterator[bytes]]:
     Args:
         file: the file, plain, at any place.
         part: the range.
+        block: bytes of a block, at most.
 
     Raises:
         SourceError: it cannot be read.
@@ -189,7 +191,7 @@ def blocks_of(file: FileIO, part: FileRange) -> tuple[int, Iterator[bytes]]:
         start = _first_line(file.fileno(), part)
     except OSError as error:
         raise SourceError(f"{part.name or part.path} cannot be read: {error.strerror}") from error
-    return start, _to_the_last_line(file.fileno(), part, start)
+    return start, _to_the_last_line(file.fileno(), part, start, block)
 
 
 def _first_line(descriptor: int, part: FileRange) -> int:
@@ -205,11 +207,11 @@ def _first_line(descriptor: int, part: FileRange) -> int:
     return part.stop
 
 
-def _to_the_last_line(descriptor: int, part: FileRange, at: int) -> Iterator[bytes]:
+def _to_the_last_line(descriptor: int, part: FileRange, at: int, size: int) -> Iterator[bytes]:
     """Yield the bytes from the beginning of a line to the end of the last one that begins in a range."""
     ended = True
     try:
-        while at < part.stop and (block := os.pread(descriptor, min(BLOCK, part.stop - at), at)):
+        while at < part.stop and (block := os.pread(descriptor, min(size, part.stop - at), at)):
             at, ended = at + len(block), block.endswith(b"\n")
             yield block
         while not ended and (block := os.pread(descriptor, BLOCK, at)):
