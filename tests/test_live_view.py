@@ -118,7 +118,7 @@ def test_the_workers_of_a_cluster_are_shown_and_how_far_they_are_until_it_is_kno
         "run = apart.start(lines(10_000, 0.005), cluster=cluster, epoch_lines=5)\nrun",
         "other = demo.start(lines(5, 0))\nother",
         "view = views.view_of(run); head = view._head\n"
-        "until(lambda: 'w0</b>' in head.value and '≈' in head.value and all(row['lines'] for row in run.crew()))\n"
+        "until(lambda: 'w0</b>' in head.value and '≈' in head.value and all(row['time_s'] for row in run.crew()))\n"
         "cluster.count = 1; until(lambda: 'gone · ' in head.value and '1 worker, 1 gone' in head.value)\n"
         "run.stop(); _ = run.wait(); ended(); time.sleep(0.5)\n"
         "print([row['lines'] for row in run.crew()], '≈' in head.value)",
