@@ -60,6 +60,10 @@ class Redactor:
         except BaseException as error:  # better nothing than what it would have covered
             return f"<redacted: the function raised {type(error).__name__}>"  # what it says may be what is to be covered
 
+    def failure(self, failure: Failure) -> Failure:
+        """Return a failure as it may be kept."""
+        return _failure(failure, lambda text: self.texts([text])[0])
+
     def batch(self, batch: Batch, *, traced: bool) -> Batch:
         """Return a batch as it may be kept; unless it is ``traced``, only its failures are."""
         seen: dict[str, str] = {}

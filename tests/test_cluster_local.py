@@ -224,6 +224,22 @@ def test_what_is_to_be_covered_is_covered_where_it_is_found(cluster: Shared) -> 
     assert run.errors["line"].tolist() == run.dead_letters["line"].tolist() == run.traces["line"].tolist() == ["mail ***"]
 
 
+@pytest.mark.parametrize("redact", ["email", lambda text: text.replace("anna@example.org", "***")])
+def test_what_ends_a_run_or_is_refused_is_covered_too(redact: Any) -> None:
+    def fail(line: str) -> str:
+        raise ValueError(line)
+
+    line = "mail anna@example.org"
+    run = Pipeline("p").add("fail", fail, on_error="stop").run([line], cluster=Inline(), redact=redact)
+    assert run.state == "failed" and "mail ***" in str(run.exception)
+    [error] = run.errors.to_dict("records")
+    refused = Pipeline("p").add("same", str).run([line], output=fail, cluster=Inline(), redact=redact)
+    [letter] = refused.dead_letters.to_dict("records")
+    assert error["line"] == error["message"] == letter["line"] == letter["message"] == "mail ***"
+    for told in (str(run.exception), error["traceback"], str(letter)):
+        assert "anna" not in told
+
+
 def test_a_stop_leaves_nothing_half_done(cluster: Shared, tmp_path: Path) -> None:
     def lines() -> Iterator[str]:
         yield from (f"line {n}" for n in range(10_000_000))

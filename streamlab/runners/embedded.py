@@ -12,7 +12,6 @@ from streamlab.dead_letters import DeadLetterQueue
 from streamlab.engine import Engine
 from streamlab.errors import CheckpointError, ProcessorFailed
 from streamlab.journal import Journal
-from streamlab.notices import Notice
 from streamlab.runners.endurance import OnOutage
 from streamlab.runners.host import LocalHost
 from streamlab.runners.intake import Intake
@@ -73,7 +72,6 @@ class EmbeddedWork(Work):
         self._intake = Intake(engine, source, host)
         self.reader = self._intake.reader
         self._outlet = Outlet(sink, host, self._endurance, self._book)
-        self._pickled: set[str] = set()  # processors of which that has been told
         self._watch_after = watchdog
         self._watchdog: Watchdog | None = None
         self._under_way: tuple[float, int | None] | None = None  # since when, and the batch's first line
@@ -219,8 +217,6 @@ class EmbeddedWork(Work):
                 f"{here}: its state cannot be saved: {type(error).__name__}: {error}; leave out what cannot be with"
                 " __getstate__, and make it anew in __setstate__"
             ) from error
-        if state.pickled and name not in self._pickled:
-            self._pickled.add(name)
-            message = f"{here}: its state is more than plain data: it is pickled, and only read from a folder of one's own"
-            self.books.say(Notice("pickled", name, message))
+        if state.pickled:
+            self._tell_pickled(name)
         return state

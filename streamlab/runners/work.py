@@ -96,6 +96,7 @@ class Work(ABC):
         self.refused = False  # it never will
         self.done = threading.Event()
         self._drain_until: float | None = None
+        self._pickled: set[str] = set()  # processors of which that has been told
         self.apart = True  # whether the source is read by a thread of the run
         self._pump: threading.Thread | None = None
 
@@ -272,6 +273,14 @@ class Work(ABC):
         self._saving_waits = what is not None
         if self._phase == "starting":  # before anything is read; later, lines flow on meanwhile
             self.waiting = what
+
+    def _tell_pickled(self, name: str) -> None:
+        """Say once of a processor that what it keeps is pickled."""
+        if name not in self._pickled:
+            self._pickled.add(name)
+            here = f"pipeline {self.name!r}, processor {name!r}"
+            message = f"{here}: its state is more than plain data: it is pickled, and only read from a folder of one's own"
+            self.books.say(Notice("pickled", name, message))
 
     def _save_if_due(self) -> None:
         """Save where the run is, if it is time."""

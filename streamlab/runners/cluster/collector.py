@@ -68,10 +68,8 @@ class Collector:
 
     def _begin_portion(self) -> None:
         self._ledger = Ledger("")
-        self._found: list[
-            NDArray[np.integer[Any]]
-        ] = []  # path nodes where rows stood at first, where they came from elsewhere
-        self._left: list[NDArray[np.integer[Any]]] = []  # and where they ended, or stand for another stage
+        self._found: list[NDArray[np.integer[Any]]] = []  # path nodes where rows stood that came from another stage
+        self._left: list[NDArray[np.integer[Any]]] = []  # where rows ended, or stand for another stage
         self._failures: list[tuple[Spot | None, Any]] = []
         self._pieces: dict[Spot, Piece] = {}
         self._outputs: list[Outputs] = []
@@ -120,7 +118,8 @@ class Collector:
                 self._fates.append((batch.ids[rows].astype(np.int64), places[rows]))
         if isinstance(batch.stopped, Stopped):
             failure = batch.stopped.failure
-            self.report.stopped = self._spot(failure.line_no, batch.first, origins), failure
+            told = failure if self._redactor is None else self._redactor.failure(failure)
+            self.report.stopped = self._spot(failure.line_no, batch.first, origins), told
 
     def _covered(self, batch: Batch) -> Batch:
         traced = self._job.trace is not False

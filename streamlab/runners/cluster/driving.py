@@ -130,7 +130,6 @@ class ClusterWork(Work):
         self._paths = Paths()
         self._workers: Sequence[WorkerInfo] = ()
         self._looked = 0.0
-        self._pickled: set[str] = set()
         self._careful = careful
         self._patience = watchdog
         self._committed = self._host.clock()
@@ -178,11 +177,8 @@ class ClusterWork(Work):
 
     def _states(self) -> dict[str, Packed]:
         """Return what processors keep."""
-        for name in set(self._keeping.pickled()) - self._pickled:
-            self._pickled.add(name)
-            here = f"pipeline {self.name!r}, processor {name!r}"
-            message = f"{here}: its state is more than plain data: it is pickled, and only read from a folder of one's own"
-            self.books.say(Notice("pickled", name, message))
+        for name in self._keeping.pickled():
+            self._tell_pickled(name)
         return self._keeping.parts()
 
     # The way of lines
@@ -358,7 +354,7 @@ class ClusterWork(Work):
         merged = Merged(reports, parts, self._journal.received, self._paths)
         if (stopped := merged.stopped()) is not None:
             why = "; mend what hangs" if stopped.kind == "worker_died" else ' (on_error="stop")'
-            where = self._journal.covered(stopped.where(self.name))
+            where = stopped.where(self.name)
             with self.books.reading() as journal:  # it is told of, and is no dead letter, as its line is not committed
                 journal.failures.recent.extend([stopped])
                 journal.failures.total += 1

@@ -182,9 +182,7 @@ class Merged:
         if journal.traces.mode is not False:
             self._book_traces(journal)
         if journal.redactor is not None:  # workers have covered what they tell
-            for failure in self._refused:
-                said = journal.redactor.texts([failure.line, failure.message, failure.traceback])
-                failure.line, failure.message, failure.traceback = said
+            self._refused = [journal.redactor.failure(failure) for failure in self._refused]
         dead = journal.failures.extend(self.failures())
         journal.received += self.lines
         journal.flushed = journal.flushed and not self.lines
