@@ -267,11 +267,15 @@ class Ledger:
         """Book how long lines took in all."""
         self._end_to_end.add([seconds], lines)
 
-    def counted(self) -> Counted:
-        """Return what it has of the tree that it is at, for `merge`."""
+    def counted(self, done: Totals | None = None) -> Counted:
+        """Return what it has of the tree that it is at, for `merge`.
+
+        Args:
+            done: what was done in the time that it has; by default all that was done for the branches that it has.
+        """
         nodes = np.flatnonzero(self._histogram).tolist()
         branches = {node: int(self._histogram[node]) for node in nodes}
-        return Counted(branches, self._retries, self._spent(self.totals()), self._timed)
+        return Counted(branches, self._retries, self._spent(done or self.totals()), self._timed)
 
     def merge(self, paths: Paths, counted: Counted) -> None:
         """Book what another one has counted, by numbers of nodes of a tree."""

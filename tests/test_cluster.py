@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,17 @@ def test_built_ins_do_on_columns_what_they_do_alone(tmp_path: Path, epoch_lines:
     pd.testing.assert_frame_equal(apart.metrics[COUNTERS], alone.metrics[COUNTERS])
     last = [traced(run).tail(900).reset_index(drop=True) for run in (apart, alone)]  # how many slow ones there are differs
     pd.testing.assert_frame_equal(*last)
+
+
+def test_time_is_told_of_the_processor_that_took_it() -> None:
+    def slow(line: str) -> str:
+        time.sleep(0.001)
+        return line
+
+    class Quick:
+        def __call__(self, line: str) -> str:
+            return line
+
+    pipeline = Pipeline("p").add("slow", slow, to="quick").add("quick", Quick, key=len)
+    took = pipeline.run([str(n) for n in range(100)], cluster=Inline(2), epoch_lines=10).metrics["time_s"]
+    assert took["slow"] > 0.1 > took["quick"] > 0

@@ -247,9 +247,9 @@ class Collector:
         fates = None
         if self._fates:
             fates = np.concatenate([ids for ids, _ in self._fates]), stacked([places for _, places in self._fates])
-        delta = Delta.of(self._ledger, self._paths, nodes)
-        done = self._done(self._paths).saved()
-        self.report.portions.append(Portion(delta, done, self._failures, pieces, _joined(self._outputs), fates))
+        done = self._done(self._paths)
+        delta = Delta.of(self._ledger, self._paths, nodes, done)
+        self.report.portions.append(Portion(delta, done.saved(), self._failures, pieces, _joined(self._outputs), fates))
         self._begin_portion()
 
     def _done(self, paths: Paths) -> Totals:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamlab.batch import Batch
 from streamlab.metrics import Counted, Ledger
-from streamlab.paths import Node, Paths, Twig
+from streamlab.paths import Node, Paths, Totals, Twig
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,16 @@ class Delta:
     counted: Counted
 
     @classmethod
-    def of(cls, ledger: Ledger, paths: Paths, others: Iterable[int] = ()) -> Delta:
-        """Return what a ledger has, of a tree; with ``others``, nodes that are told of besides."""
-        counted = ledger.counted()
+    def of(cls, ledger: Ledger, paths: Paths, others: Iterable[int] = (), done: Totals | None = None) -> Delta:
+        """Return what a ledger has, of a tree.
+
+        Args:
+            ledger: the ledger.
+            paths: the tree.
+            others: nodes that are told of besides.
+            done: as of `Ledger.counted`.
+        """
+        counted = ledger.counted(done)
         return cls(paths.pruned({*counted.branches, *others}), counted)
 
     def add_to(self, ledger: Ledger, paths: Paths, grafted: Mapping[int, Node] | None = None) -> None:
