@@ -21,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, ClassVar
 
+import click
 import httpx
 import pandas as pd
 import pytest
@@ -578,7 +579,7 @@ def test_progress_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         while run.state not in ENDED:
             time.sleep(0.02)
             renew()
-    lines = re.split(r"[\r\n]+", screen.getvalue())
+    lines = re.split(r"[\r\n]+", click.unstyle(screen.getvalue()))  # without what hides the cursor
     assert any(re.search(r"slow  \[#*-*\] .* 2 workers, ≈ [1-9]\d* lines, [1-9]\d* committed", line) for line in lines)
     assert "100%  2 workers, 1.5K committed" in lines[-2]
     assert all(len(line) <= 80 for line in lines)
