@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 
 from streamlab import Pipeline
@@ -311,6 +312,34 @@ def test_a_driver_that_is_killed_is_gone_on_with_on_a_cluster_or_without(tmp_pat
     lines = lines_of(tmp_path / "out")
     assert lines[:8_000] == wanted
     assert sorted(lines[8_000:]) == ["left 800"] * 10
+
+
+LONELY = """
+import streamlab
+from streamlab.runners.cluster import dask
+dask.LONELY_SECONDS = 3.0
+streamlab.run(["a line"], cluster="local", workers=2)
+"""
+
+
+def test_workers_do_not_outlive_a_driver_that_is_killed_as_they_begin() -> None:
+    with subprocess.Popen([sys.executable, "-c", LONELY], stderr=subprocess.DEVNULL) as process:
+        try:
+            driver = psutil.Process(process.pid)
+            until(lambda: len(driver.children()) == 2)
+            nannies = driver.children()
+            until(lambda: any(begins(child) for nanny in nannies for child in nanny.children()))
+        finally:
+            process.kill()
+    _, alive = psutil.wait_procs(nannies, timeout=40)
+    assert not alive
+
+
+def begins(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def out_size(folder: Path) -> int:

@@ -43,6 +43,8 @@ TCP_SECONDS, WORKER_SECONDS = "12s", "10s"
 #: Dask's nannies have workers give memory back at once; batches then take new pages all the time, a fifth of the processor
 #: seconds of cheap work. ``None``: as the C library does by itself.
 MEMORY = {"DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON": '{"MALLOC_TRIM_THRESHOLD_": None}'}
+#: Seconds after which a worker of a local cluster that finds no scheduler ends.
+LONELY_SECONDS = 60.0
 #: Seconds between two looks at whether results can still come.
 POLL_SECONDS = 0.25
 
@@ -252,7 +254,14 @@ class _Process(Subprocess):
     def __init__(self, scheduler: str, name: int, memory_limit: int) -> None:
         self._spec = {
             "cls": "distributed.Nanny",
-            "opts": {"name": name, "nthreads": 1, "host": "127.0.0.1", "dashboard": False, "memory_limit": memory_limit},
+            "opts": {
+                "name": name,
+                "nthreads": 1,
+                "host": "127.0.0.1",
+                "dashboard": False,
+                "memory_limit": memory_limit,
+                "death_timeout": LONELY_SECONDS,  # else one that begins as this process is killed would wait for ever
+            },
         }
         self.scheduler = scheduler
         super().__init__()
