@@ -313,8 +313,9 @@ class _OnCluster:
         self, source: Source, sink: Sink, journal: Journal, letters: DeadLetterQueue | None, checkpoint: Checkpoint | None
     ) -> Work:
         """Return the work."""
-        from streamlab.runners.cluster.driving import ClusterWork, Scale
+        from streamlab.runners.cluster.driving import ClusterWork
         from streamlab.runners.cluster.job import Job
+        from streamlab.runners.cluster.planning import Scale
 
         options = self._options
         threads = sum(worker.threads for worker in self._backend.workers())

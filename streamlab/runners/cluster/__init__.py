@@ -1,6 +1,7 @@
 """The same pipeline on several machines: stages over ranges of lines, and over partitions of what keeps state.
 
-``driving``     the driver: plans epochs, commits them in order
+``driving``     the driver: has epochs done, commits them in order
+``planning``    what a source has, cut into epochs
 ``epochs``      an epoch as the tasks that it is submitted as
 ``tasks``       what workers do: read ranges, see what comes to a partition
 ``exchange``    rows on their way from one stage to the next, by ``partitions``

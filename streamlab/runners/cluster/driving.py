@@ -1,4 +1,4 @@
-"""The driver: plans epochs, has them done by workers, and commits them in order. Nobody else writes anything that counts.
+"""The driver: has epochs done by workers, and commits them in order. Nobody else writes anything that counts.
 
 What was not committed has not happened. So there is one answer to whatever is lost on the way, a worker, the state that it
 had, the scheduler: all that is under way is thrown away, and done once more from the last commit on.
@@ -10,14 +10,13 @@ import pickle
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from streamlab.checkpoint import Checkpoint
 from streamlab.crew import WorkerInfo
 from streamlab.dead_letters import DeadLetterQueue
-from streamlab.errors import ProcessorFailed, RunError, SourceError
+from streamlab.errors import ProcessorFailed, RunError
 from streamlab.journal import Journal
 from streamlab.notices import Notice
 from streamlab.paths import Paths
@@ -26,14 +25,14 @@ from streamlab.runners.cluster.epochs import Epoch, Submission
 from streamlab.runners.cluster.job import Job, Sealed
 from streamlab.runners.cluster.keeping import Keeping
 from streamlab.runners.cluster.merging import Merged
+from streamlab.runners.cluster.planning import Planning, Scale
 from streamlab.runners.cluster.report import Report
-from streamlab.runners.cluster.shipping import Shipped, Shipping
 from streamlab.runners.cluster.tasks import StateLost
 from streamlab.runners.endurance import OnOutage
 from streamlab.runners.host import LocalHost
 from streamlab.runners.work import DRAIN_SECONDS, POLL_SECONDS, Work
 from streamlab.sinks import Parting, Sink
-from streamlab.sources import Part, Source, Splitting
+from streamlab.sources import Source
 from streamlab.state import Packed
 
 #: Nodes of the run's path tree after which a new one is begun.
@@ -52,19 +51,6 @@ class Broken(Exception):
 
 #: What is answered by beginning anew after the last commit.
 LOSSES = (Gone, Killed, StateLost, Broken)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
-    """How a run is shared out.
-
-    Attributes:
-        epoch_lines: lines of an epoch, about.
-        max_in_flight: epochs under way at a time.
-    """
-
-    epoch_lines: int = 200_000
-    max_in_flight: int = 4
 
 
 class ClusterWork(Work):
@@ -116,32 +102,19 @@ class ClusterWork(Work):
         )
         self._backend = backend
         self._job = job
-        self._scale = scale
-        self._shipping = None if isinstance(source, Splitting) else Shipping(source)
-        self.reader = None if self._shipping is None else self._shipping.reader
+        self._planning = Planning(source, scale, self._host.clock, careful=careful)
+        self.reader = self._planning.reader
         self._keeping = Keeping(job, kept)
         self._submission = Submission(backend, job, Sealed.of(job))
         self._under_way: deque[Epoch] = deque()
-        self._unsubmitted: deque[Epoch] = deque()
         self._left: list[Epoch] = []  # those that a stop did not wait for
-        self._trouble: SourceError | None = None  # what the source ends with, once all lines before it are through
-        self._epochs = 0
-        self._ranges = 0
         self._paths = Paths()
         self._workers: Sequence[WorkerInfo] = ()
         self._looked = 0.0
-        self._careful = careful
         self._patience = watchdog
         self._committed = self._host.clock()
         self._told_of = -1  # the epoch that it has been told of that it takes long
         self._failed = 0  # times that the first epoch under way was begun anew
-
-    @property
-    def _plan(self) -> Splitting:
-        if self._shipping is not None:
-            return self._shipping
-        assert isinstance(self.source, Splitting)
-        return self.source
 
     def progress(self) -> float | None:
         """Return the share of the source that has been committed."""
@@ -165,15 +138,10 @@ class ClusterWork(Work):
 
     def give_up(self) -> None:
         """Keep the lines as unfinished that the driver has read, and that were not committed."""
-        for epoch in (*self._left, *self._under_way, *self._unsubmitted):
-            for _, part in epoch.parts:
-                if isinstance(part, Shipped):
-                    self._journal.leave(part.lines())
-        for epochs in (self._left, self._under_way, self._unsubmitted):
+        for part in self._planning.shipped((*self._left, *self._under_way, *self._planning.ahead)):
+            self._journal.leave(part.lines())
+        for epochs in (self._left, self._under_way, self._planning.ahead):
             epochs.clear()
-        if self._shipping is not None:
-            for part in self._shipping.left():
-                self._journal.leave(part.lines())
 
     def _states(self) -> dict[str, Packed]:
         """Return what processors keep."""
@@ -190,13 +158,10 @@ class ClusterWork(Work):
             if self.stopping.is_set():
                 return self._drained()
             try:
-                self._plan_ahead()
+                self._planning.plan(max(sum(worker.threads for worker in self._look()), 1), len(self._under_way))
                 self._submit()
-                if not self._under_way and not self._unsubmitted:
-                    if self._trouble is not None:
-                        raise self._trouble
-                    if self._plan.exhausted:
-                        return True
+                if not self._under_way and self._planning.ended():
+                    return True
                 self._commit_if_done()
             except LOSSES as lost:
                 self._begin_anew(lost)
@@ -216,50 +181,30 @@ class ClusterWork(Work):
             pass
         for epoch in self._under_way:
             self._cancel(epoch)
-        self._left += [*self._under_way, *self._unsubmitted]  # as if they had not been read
+        self._left += [*self._under_way, *self._planning.ahead]  # as if they had not been read
         self._under_way.clear()
-        self._unsubmitted.clear()
+        self._planning.ahead.clear()
         self._submission.begin(self._keeping.restores())
         return False
 
-    def _plan_ahead(self) -> None:
-        """Plan epochs, as many as may be under way."""
-        slots = max(sum(worker.threads for worker in self._look()), 1)
-        while self._trouble is None and len(self._under_way) + len(self._unsubmitted) < self._scale.max_in_flight:
-            parts: Sequence[Part]
-            try:
-                parts = self._plan.split(self._scale.epoch_lines, slots)
-            except SourceError as error:
-                self._trouble = error
-                parts = () if self._shipping is None else self._shipping.left()
-            if not parts:
-                return
-            self._add(parts)
-
-    def _add(self, parts: Sequence[Part]) -> None:
-        numbered = list(enumerate(parts, self._ranges))
-        self._ranges += len(parts)
-        epoch = Epoch(self._epochs, numbered, self._host.clock(), self._careful)
-        self._epochs += 1
-        self._unsubmitted.append(epoch)
-
     def _submit(self) -> None:
-        while self._unsubmitted and self._look():
-            epoch = self._unsubmitted[0]
+        ahead = self._planning.ahead
+        while ahead and self._look():
+            epoch = ahead[0]
             if self._failed >= SUSPECT:  # alone, and functions in processes of their own: one line may be to blame
                 if self._under_way:
                     return
                 epoch.careful = True
             self._submission.submit(epoch, self._workers)
-            self._under_way.append(self._unsubmitted.popleft())
+            self._under_way.append(ahead.popleft())
 
     def _flush(self) -> None:
         """Bring what stages have left to its end, as an epoch of its own."""
         if self._journal.flushed:
             return
         if len(self._job.stages) > 1:
-            self._add([])
-            while self._unsubmitted or self._under_way:
+            self._planning.plan_last()
+            while self._planning.ahead or self._under_way:
                 try:
                     self._submit()
                     self._commit_if_done()
@@ -323,16 +268,12 @@ class ClusterWork(Work):
         broken = min((d for report in reports for d in report.ranges if d.trouble), key=lambda d: d.number, default=None)
         if broken is None:
             return
-        self._trouble = SourceError(broken.trouble)
-        if epoch.parts[-1][0] != broken.number:
-            for other in self._under_way:
-                self._cancel(other)
-            epoch.parts = [(number, part) for number, part in epoch.parts if number <= broken.number]
-            self._under_way, self._unsubmitted = deque([epoch]), deque()
-            raise Broken(broken.trouble)
-        for other in [*self._under_way][1:]:
+        again = self._planning.broke_off(epoch, broken.number, broken.trouble)
+        for other in [*self._under_way][0 if again else 1 :]:
             self._cancel(other)
-        self._under_way, self._unsubmitted = deque([epoch]), deque()
+        self._under_way = deque([epoch])
+        if again:
+            raise Broken(broken.trouble)
 
     def _check_tokens(self, epoch: Epoch, reports: Sequence[Report]) -> None:
         """See that all reports are of the same attempts: a task that is done once more may give something else.
@@ -367,7 +308,7 @@ class ClusterWork(Work):
         for (place, _), report in zip(sorted(epoch.keepers.items()), reports[len(epoch.readers) :], strict=True):
             self._keeping.take(place, report)
         for done in merged.ranges():
-            self._plan.finished(parts[done.number], done.end)
+            self._planning.finished(parts[done.number], done.end)
         self._saver.changed()
         if dead and self._letters is not None:
             self._write_letters(self._letters, dead)
@@ -391,7 +332,7 @@ class ClusterWork(Work):
             self._failed += 1
             if self._failed >= ATTEMPTS:
                 raise RunError(self._in_vain(lost))
-        self._unsubmitted.extendleft(reversed(self._under_way))
+        self._planning.again(self._under_way)
         self._under_way.clear()
         self.books.say(Notice("begun anew", self._backend.name, self._told(lost)))
         self._submission.begin(self._keeping.restores())  # from here on no worker has a partition, so none can be missed
@@ -399,19 +340,19 @@ class ClusterWork(Work):
             self._connect()
 
     def _told(self, lost: Exception) -> str:
-        count = len(self._unsubmitted)
+        count = len(self._planning.ahead)
         what = "a source broke off" if isinstance(lost, Broken) else "a worker was lost, or what it kept"
         what = "the connection was lost" if isinstance(lost, Gone) else what
         return f"{what}: {count} epoch{'' if count == 1 else 's'} begun anew after the last commit ({lost})"
 
     def _in_vain(self, lost: Exception) -> str:
         """Say what can be said of an epoch that is never done."""
-        epoch = self._under_way[0] if self._under_way else self._unsubmitted[0]
-        at = [f"from line {self._journal.received:,} on"] if epoch.parts else ["at the end of input"]
+        epoch = self._under_way[0] if self._under_way else self._planning.ahead[0]
+        at = f"from line {self._journal.received:,} on" if epoch.parts else "at the end of input"
         keepers = [name for stage in self._job.stages[1:] for name in stage.placed]
         kept = f", such as {', '.join(map(repr, sorted(keepers)))}" if keepers else ""
         return (
-            f"pipeline {self.name!r}: workers were lost {ATTEMPTS} times at the same lines, {at[0]}: a processor that keeps"
+            f"pipeline {self.name!r}: workers were lost {ATTEMPTS} times at the same lines, {at}: a processor that keeps"
             f" state may end its process{kept}, or a worker has too little memory: see its log ({lost})"
         )
 
