@@ -5,8 +5,8 @@ Turns are taken one after the other, and each is of a process of its own, whose 
 - work that the processor is the limit of, by one worker and by two: lines a second, once the cluster is there;
 - the demo, from file to file, embedded and by two workers: processor seconds of all processes, start included;
 - the seconds until a local cluster is there;
-- what an epoch costs the driver: empty work in small epochs, processor seconds of the driver by epoch and by task, from
-  which follows how many workers one driver can keep at work.
+- what an epoch costs the driver and the scheduler: empty work in small epochs, processor seconds of each by epoch and by
+  task, from which follows how many workers one driver can keep at work.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from distributed import Client
+from distributed.deploy.subprocess import SubprocessCluster
 
 from benchmarks.workers import heavy
 from data.generate import lines
@@ -112,10 +114,19 @@ class Same:
 
 
 def epochs(source: Path, epoch_lines: int, partitions: int) -> dict[str, float]:
-    """Next to no work in many epochs."""
+    """Next to no work in many epochs, with a scheduler that is a process of its own, as on a real cluster."""
     pipeline = Pipeline("nothing").add("nothing", Same, key=lambda line: line[-1:])
-    options = {"cluster": "local", "workers": 2, "epoch_lines": epoch_lines, "partitions": partitions}
-    return turn(pipeline, source, options)
+    options = {"epoch_lines": epoch_lines, "partitions": partitions}
+    workers = {"nthreads": 1, "dashboard": False}
+    with (
+        SubprocessCluster(n_workers=2, worker_kwargs=workers, scheduler_kwargs={"dashboard": False}) as cluster,
+        Client(cluster) as client,
+    ):
+        client.wait_for_workers(2)
+        scheduler = psutil.Process(cluster.scheduler.process.pid)
+        before = sum(scheduler.cpu_times()[:2])
+        made = turn(pipeline, source, {**options, "cluster": client})
+        return made | {"scheduler": sum(scheduler.cpu_times()[:2]) - before}
 
 
 def main() -> None:
@@ -165,14 +176,18 @@ def main() -> None:
         for partitions in (2, 16):
             cost = [apart(epochs, source, 2_000, partitions) for _ in range(2)][-1]
             count = cost["lines"] / 2_000
-            tasks = 2 + partitions  # that work; as many tell the driver of it, and hand blocks over
+            tasks = 2 * (2 + partitions) + 3 * partitions  # ranges, their reports and blocks; partitions, reports, tokens
             print(
                 json.dumps(
                     {
                         "partitions": partitions,
                         "epochs": round(count),
-                        "driver ms an epoch": round(cost["driver"] / count * 1e3, 2),
-                        "driver ms a task": round(cost["driver"] / count / tasks * 1e3, 2),
+                        "tasks an epoch": tasks,
+                        **{
+                            f"{who} ms {what}": round(cost[who] / count / many * 1e3, 2)
+                            for who in ("driver", "scheduler")
+                            for what, many in (("an epoch", 1), ("a task", tasks))
+                        },
                         "epochs a second": round(count / cost["seconds"], 1),
                     }
                 ),

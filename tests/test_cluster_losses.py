@@ -91,11 +91,50 @@ def test_a_client_that_is_closed_meanwhile_has_lost_its_connection(error: Except
         backend.workers()
 
 
-def test_a_worker_that_is_gone_has_no_wrong_version() -> None:
-    def run(function: Callable[[], Any], **_: Any) -> dict[str, Any]:
-        return {"tcp://10.0.0.1:1": OSError("Address removed."), "tcp://10.0.0.2:1": _version()}
+WORKER = {"name": "one", "nthreads": 1}
 
-    connected(run=run)._check_versions()
+
+class Joining:
+    """A client of a cluster whose workers come one after the other, each with an answer when it is asked for its version."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.status = "running"
+        self.answers = {f"tcp://10.0.0.{number}:1": answer for number, answer in enumerate(answers)}
+        self.there = 1
+        self.asked: list[str] = []
+
+    def scheduler_info(self, **_: Any) -> dict[str, Any]:
+        return {"workers": dict.fromkeys([*self.answers][: self.there], WORKER)}
+
+    def run(self, function: Callable[[], Any], workers: list[str], **_: Any) -> dict[str, Any]:
+        self.asked += workers
+        return {address: self.answers[address] for address in workers}
+
+
+def test_a_worker_is_asked_for_its_version_once_when_it_joins() -> None:
+    backend = connected()
+    backend._client = client = Joining(_version(), _version(), ("0.0.0", "3.11"))
+    for client.there in (1, 1, 2, 2):
+        assert len(backend.workers()) == client.there
+    assert client.asked == ["tcp://10.0.0.0:1", "tcp://10.0.0.1:1"]
+    client.there = 3
+    with pytest.raises(RunError, match=r"worker tcp://10\.0\.0\.2:1 has streamlab 0\.0\.0 and Python 3\.11"):
+        backend.workers()
+
+
+def test_a_worker_that_has_no_streamlab_is_told_of() -> None:
+    backend = connected()
+    backend._client = Joining(ModuleNotFoundError("No module named 'streamlab'"))
+    with pytest.raises(
+        RunError, match="cannot import streamlab: No module named 'streamlab'; install the same version there"
+    ):
+        backend.workers()
+
+
+def test_a_worker_that_is_gone_has_no_wrong_version() -> None:
+    backend = connected()
+    backend._client = Joining(OSError("Address removed."))
+    assert len(backend.workers()) == 1
 
 
 class Away(Inline):

@@ -55,6 +55,7 @@ class Backend(Protocol):
 
         Raises:
             Gone: the connection was lost.
+            RunError: one has another version of streamlab.
         """
         ...
 

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import CancelledError, wait
 from importlib.metadata import version
 from typing import Any
@@ -69,6 +69,7 @@ class DaskBackend:
         self._given = cluster if isinstance(cluster, Client) else None
         self._address = cluster.scheduler.address if isinstance(cluster, Client) else cluster
         self.name = "a local cluster" if cluster == "local" else f"the cluster at {self._address}"
+        self._alike: set[str] = set()  # addresses of workers that have the same version
         self._ended = threading.Event()
         self._direct = False  # whether workers can be reached from here; else results come by way of the scheduler
 
@@ -80,6 +81,7 @@ class DaskBackend:
             for logger in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
                 logging.getLogger(logger).setLevel(logging.CRITICAL)
         self._close_client()
+        self._alike.clear()
         try:
             if self._address == "local":
                 self._cluster = self._cluster or _local(self._count)
@@ -97,21 +99,21 @@ class DaskBackend:
                 f"cluster={self._address!r} is no address: give 'local', a scheduler's address such as"
                 " 'tcp://10.0.0.5:8786', or a dask.distributed.Client"
             ) from error
-        self._check_versions()
         self._direct = self._direct or all(map(_reached, [worker.address for worker in self.workers()]))
 
     def listen(self, tell: Callable[[str, int], None]) -> None:
         """Hear how far workers are."""
         self._call(lambda client: client.subscribe_topic(TOPIC, lambda event: tell(*event[1])))
 
-    def _check_versions(self) -> None:
+    def _check_versions(self, addresses: Collection[str]) -> None:
         """See that workers have this version of streamlab.
 
         Raises:
             RunError: they do not.
         """
         here = _version()
-        for address, there in self._call(lambda client: client.run(_version, on_error="return")).items():
+        told = self._call(lambda client: client.run(_version, workers=[*addresses], on_error="return")) if addresses else {}
+        for address, there in told.items():
             if isinstance(there, OSError):  # it is gone, and nobody has noticed yet
                 continue
             if isinstance(there, Exception):
@@ -121,6 +123,7 @@ class DaskBackend:
                     f"worker {address} has streamlab {there[0]} and Python {there[1]}, and here it is {here[0]} and"
                     f" {here[1]}: what is sent there must mean the same"
                 )
+            self._alike.add(address)
 
     def _call(self, call: Callable[[Client], Any]) -> Any:
         client = self._client
@@ -139,6 +142,7 @@ class DaskBackend:
     def workers(self) -> list[WorkerInfo]:
         """Return the workers that are there; as of `Backend.workers`."""
         found = self._call(lambda client: client.scheduler_info(n_workers=-1))["workers"]
+        self._check_versions(found.keys() - self._alike)
         return [
             WorkerInfo(str(info["name"]), address, info["nthreads"], info.get("metrics", {}).get("memory", 0))
             for address, info in sorted(found.items(), key=lambda item: str(item[1]["name"]))

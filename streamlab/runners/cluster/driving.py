@@ -358,16 +358,19 @@ class ClusterWork(Work):
 
     def _connect(self) -> None:
         """Connect, and wait for workers, as long as it takes, or until the run is asked to stop."""
+        connected = False
         while True:
             try:
-                self._backend.open()
-                self._backend.listen(self._estimate)
+                if not connected:
+                    self._backend.open()
+                    self._backend.listen(self._estimate)
+                    connected = True
                 self._looked = 0.0
                 if self._look():
                     break
                 why = f"{self._backend.name} has no workers"
             except Gone as gone:
-                why = str(gone)
+                connected, why = False, str(gone)
             self._journal.crew = ()
             self._wait_for(self._backend.name, why)
             self._host.sleep(AGAIN_SECONDS)
