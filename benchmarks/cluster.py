@@ -176,7 +176,7 @@ def main() -> None:
         for partitions in (2, 16):
             cost = [apart(epochs, source, 2_000, partitions) for _ in range(2)][-1]
             count = cost["lines"] / 2_000
-            tasks = 2 * (2 + partitions) + 3 * partitions  # ranges, their reports and blocks; partitions, reports, tokens
+            tasks = 2 * (2 + partitions) + partitions  # ranges, their reports and blocks; partitions
             print(
                 json.dumps(
                     {

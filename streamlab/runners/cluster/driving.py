@@ -231,13 +231,14 @@ class ClusterWork(Work):
             return
         epoch = self._under_way[0]
         self._tell_of_no_commit(epoch)
-        handles = [task.report for task in epoch.tasks()]
+        handles = [task.item("report") for task in epoch.tasks()]
         if not all(map(self._backend.done, handles)):
             self._backend.wait(POLL_SECONDS)
             there = self._look()
             self._wait_for(self._backend.name, None if there else f"{self._backend.name} has no workers")
             return
-        reports: list[Report] = [pickle.loads(data) for data in self._backend.results(handles)]
+        results = self._backend.results(handles)
+        reports: list[Report] = [pickle.loads(made["report"] if isinstance(made, dict) else made) for made in results]
         self._check_tokens(epoch, reports)
         self._check_ranges(epoch, reports)
         self._commit(epoch, reports)

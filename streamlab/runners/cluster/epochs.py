@@ -58,24 +58,24 @@ class Task:
     Attributes:
         name: of the task.
         whole: the task itself.
-        report: what it tells the driver.
+        items: by key; none where nothing is sent to later stages, as whoever needs the result may as well have all of it.
         sources: tasks of earlier stages, of which it has a block each.
         before: of a partition, the token before it, or the task before it that has it.
-        blocks: what it sends to partitions of later stages.
-        tip: of a partition, the token after it.
     """
 
     name: str
     whole: Handle
-    report: Handle
+    items: Mapping[Any, Handle] = field(default_factory=dict)
     sources: Sequence[Task] = ()
     before: str | Task = ""
-    blocks: Mapping[Place, Handle] = field(default_factory=dict)
-    tip: Handle = None
+
+    def item(self, key: Any) -> Handle:
+        """Return the task that gives an item, or the whole result, if there is no other."""
+        return self.items.get(key, self.whole)
 
     def handles(self) -> list[Handle]:
         """Return all that is to be released."""
-        return [self.whole, self.report, *self.blocks.values(), *([] if self.tip is None else [self.tip])]
+        return [self.whole, *self.items.values()]
 
 
 class Submission:
@@ -119,10 +119,10 @@ class Submission:
                 numbers = [at for at, _ in share]
                 packed = [self._packed(part) for _, part in share]
                 whole = self._backend.submit(f"{name}-0-{number}", read, self._sealed, numbers, packed, epoch.careful)
-                epoch.readers.append(self._task(f"{name}-0-{number}", 0, whole))
+                epoch.readers.append(self._task(f"{name}-0-{number}", 0, whole, "report"))
         for stage in range(1, len(self._job.stages)):
             for partition in self._job.used(stage):
-                sources = [task for task in epoch.tasks() if (stage, partition) in task.blocks]
+                sources = [task for task in epoch.tasks() if (stage, partition) in task.items]
                 task = self._keeper(f"{name}-{stage}-{partition}", epoch, stage, partition, sources, workers)
                 epoch.keepers[stage, partition] = self._tips[stage, partition] = task
 
@@ -152,19 +152,17 @@ class Submission:
         if before is None:
             restore = self._restore.get(place) or Restore()
             before = restore.tip
-        blocks = [task.blocks[place] for task in sources]
-        tip = before.tip if isinstance(before, Task) else before
+        blocks = [task.items[place] for task in sources]
+        tip = before.item("tip") if isinstance(before, Task) else before
         home = self.homes.setdefault(place, workers[(partition + stage) % len(workers)])
         whole = self._backend.submit(name, see, self._sealed, stage, partition, blocks, tip, restore, epoch.last, home=home)
-        task = self._task(name, stage, whole)
+        task = self._task(name, stage, whole, "report", "tip")
         task.sources, task.before = sources, before
-        task.tip = self._backend.item(whole, "tip")
         return task
 
-    def _task(self, name: str, stage: int, whole: Handle) -> Task:
+    def _task(self, name: str, stage: int, whole: Handle, *keys: Any) -> Task:
         places = [(later, p) for later in range(stage + 1, len(self._job.stages)) for p in self._job.used(later)]
-        blocks = {place: self._backend.item(whole, place) for place in places}
-        return Task(name, whole, self._backend.item(whole, "report"), blocks=blocks)
+        return Task(name, whole, {key: self._backend.item(whole, key) for key in (*keys, *places)} if places else {})
 
 
 def shares(parts: Sequence[tuple[int, Any]], most: int) -> list[Sequence[tuple[int, Any]]]:

@@ -132,7 +132,7 @@ def see(
     number: int,
     partition: int,
     blocks: Sequence[bytes],
-    before: str | bytes,
+    before: str | bytes | Mapping[Any, bytes],
     restore: Restore | None,
     flush: bool,
     worker: str,
@@ -144,7 +144,7 @@ def see(
         number: of the stage.
         partition: of it.
         blocks: what tasks of earlier stages have sent there.
-        before: the token of the task that was before this one on the partition.
+        before: the token of the task that was before this one on the partition, or all that it gave.
         restore: the state after that one, if it is at hand.
         flush: whether this is the end.
         worker: who does it.
@@ -156,7 +156,8 @@ def see(
         StateLost: this worker does not have the state of the partition.
     """
     site, start = site_of(sealed), time.perf_counter()
-    tip = before.decode() if isinstance(before, bytes) else before
+    token = before["tip"] if isinstance(before, Mapping) else before
+    tip = token.decode() if isinstance(token, bytes) else token
     engine = site.take(number, partition, tip)
     if engine is None:
         if restore is None or restore.tip != tip:
