@@ -203,15 +203,15 @@ class Account:
     def traces(self) -> pd.DataFrame:
         """What happened to each line that is kept, one row a line and branch."""
         with self._journal() as journal:
-            traces = journal.traces.copy()
-        return traces.table()
+            traces, where = journal.traces.copy(), CLUSTER_COLUMNS if journal.on_cluster else ()
+        return traces.table(where)
 
     @property
     def errors(self) -> pd.DataFrame:
         """What failed, the last 10,000 of it; ``attrs["total"]`` says how many there were."""
         with self._journal() as journal:
             rows, total = [failure.row() for failure in journal.failures.recent], journal.failures.total
-        where = CLUSTER_COLUMNS if any(row["worker"] for row in rows) else ()
+            where = CLUSTER_COLUMNS if journal.on_cluster else ()
         frame = table(rows, (*ERROR_COLUMNS, *where))
         frame.attrs["total"] = total
         return frame
@@ -323,10 +323,9 @@ class Account:
         """Return the rows of the last failures, newest first; perhaps only those of one processor, or of one kind."""
         with self._journal() as journal:
             recent = journal.failures.recent.copy()
+            names = {*ERROR_COLUMNS, *(CLUSTER_COLUMNS if journal.on_cluster else ())}
         found = (f for f in reversed(recent) if processor in (None, f.processor) and kind in (None, f.kind))
-        return [
-            plain({name: value for name, value in f.row().items() if name in ERROR_COLUMNS}) for f in islice(found, limit)
-        ]
+        return [plain({name: value for name, value in f.row().items() if name in names}) for f in islice(found, limit)]
 
     def latest_notices(self, limit: int = 100) -> list[dict[str, Any]]:
         """Return the rows of the last notices, newest first."""

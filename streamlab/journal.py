@@ -32,6 +32,7 @@ class Journal:
         redactor: covers what nobody is to read, before anything is kept.
         unfinished: lines that were read and not brought to an end, with their numbers.
         workers: on a cluster, the ledger of each worker, by name; their sum is the ledger, but for what a sink refused.
+        on_cluster: whether there are workers, or were before.
         crew: the workers that are there now.
         estimates: by worker how many lines it says that it has worked on; some of them may have to be done once more.
     """
@@ -51,6 +52,7 @@ class Journal:
     redactor: Redactor | None = None
     unfinished: list[tuple[int, str]] = field(default_factory=list)
     workers: dict[str, Ledger] = field(default_factory=dict)
+    on_cluster: bool = False
     crew: Sequence[WorkerInfo] = ()
     estimates: dict[str, int] = field(default_factory=dict)
 
@@ -117,6 +119,7 @@ class Journal:
         self.ledger.restore(saved["ledger"])
         self.failures.total, self.failures.dead = saved["failures"]
         self.notices.lost_lines, self.notices.lost_bytes = saved["lost"]
+        self.on_cluster |= bool(saved.get("workers"))
         for name, ledger in saved.get("workers", {}).items():
             self.workers[name] = Ledger("")
             self.workers[name].restore(ledger)

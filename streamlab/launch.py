@@ -7,9 +7,9 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from streamlab import resumption
 from streamlab.appending import Appending
@@ -76,6 +76,9 @@ class Options:
     max_in_flight: int = 4
     ordered: bool = False
 
+    #: Options that say something with ``cluster`` only.
+    OF_CLUSTERS: ClassVar[tuple[str, ...]] = ("partitions", "epoch_lines", "max_in_flight", "ordered")
+
     def __post_init__(self) -> None:
         if not any(self.trace is mode or (isinstance(self.trace, str) and self.trace == mode) for mode in TRACE_MODES):
             raise RunError(f"trace={self.trace!r}: use False, True, 'all' or 'hops'")
@@ -85,6 +88,11 @@ class Options:
                 continue
             if not isinstance(value, int) or value < 1:
                 raise RunError(f"{name}={value!r}: it must be a whole number, at least 1")
+        if self.cluster is None:
+            for field in fields(self):
+                if field.name in self.OF_CLUSTERS and getattr(self, field.name) != field.default:
+                    value = getattr(self, field.name)
+                    raise RunError(f"{field.name}={value!r} is about a cluster: give cluster=, too, or leave it out")
         if self.workers is not None and self.workers > MAX_WORKERS:
             raise RunError(
                 f"workers={self.workers!r}: these are processes, at most {MAX_WORKERS}; as many as there are cores do"

@@ -26,6 +26,8 @@ from streamlab.state import joined
 
 _ANEW = "give what it was, or begin anew with another checkpoint and another output"
 _FOLDER = "folder"
+#: Among what a run was asked: the options that could not be written down.
+_UNSAID = "unsaid"
 
 
 def states(checkpoint: Checkpoint, saved: Mapping[str, Any], pipeline: Pipeline) -> dict[str, Any]:
@@ -92,12 +94,19 @@ def asked(source: Any, options: Any) -> str:
     """Return what a run was asked to do, as text, as far as that can be written down; see `remembered`."""
     fields = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     fields["checkpoint"] = None
-    said = {name: value for name, value in fields.items() if isinstance(value, (str, int, float, bool, NoneType))}
+    said: dict[str, Any] = {
+        name: value for name, value in fields.items() if isinstance(value, (str, int, float, bool, NoneType))
+    }
     for name, value in (("source", source), ("output", options.output), ("dead_letters", options.dead_letters)):
         written = _written(value)
         if written is not None or value is None:
             said[name] = written
-    return json.dumps(said)
+    patterns = options.redact
+    if isinstance(patterns, (list, tuple)) and all(isinstance(pattern, str) for pattern in patterns):
+        said["redact"] = [*patterns]
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    unsaid = [name for name, value in fields.items() if name not in said and value != defaults[name] and name != "output"]
+    return json.dumps(said | {_UNSAID: unsaid})
 
 
 def _written(value: Any) -> Any:
@@ -121,7 +130,7 @@ def remembered(given: Any, kind: type[Any], changed: Mapping[str, Any]) -> tuple
         changed: what is to be another way.
 
     Raises:
-        CheckpointError: there is none, or its source or output cannot be named.
+        CheckpointError: there is none, or its source, its output or an option cannot be named.
     """
     checkpoint = given if isinstance(given, Checkpoint) else Checkpoint(given)
     if not os.path.isdir(checkpoint.folder):
@@ -138,6 +147,17 @@ def remembered(given: Any, kind: type[Any], changed: Mapping[str, Any]) -> tuple
                 f"the checkpoint {checkpoint.folder} does not say what the {name} was, as it was no path and no"
                 " address: say run(source, output=..., checkpoint=...) with what they were"
             )
+    for name in said.pop(_UNSAID, ()):
+        if name not in changed:
+            raise CheckpointError(
+                f"the checkpoint {checkpoint.folder} does not say what {name}= was, as it was no plain value: give it again,"
+                f" resume(..., {name}=...)"
+            )
+    if "cluster" in changed:  # how many workers there are is about where it ran
+        said.pop("workers", None)
+        if changed["cluster"] is None:
+            for name in kind.OF_CLUSTERS:
+                said.pop(name, None)
     source = said.pop("source", None)
     if isinstance(source, list):
         source = [Path(path) for path in source]

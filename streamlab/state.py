@@ -101,6 +101,26 @@ def packed(value: Any) -> Packed:
     return Packed(cloudpickle.dumps(value), pickled=True)
 
 
+def saved(pipeline: str, processor: str, kept: Callable[[], Any]) -> Packed:
+    """Return what a processor keeps as bytes.
+
+    Args:
+        pipeline: its name.
+        processor: its name.
+        kept: gives it.
+
+    Raises:
+        CheckpointError: it cannot be pickled, or cannot be given.
+    """
+    try:
+        return packed(kept())
+    except Exception as error:  # of the user's code, or of values that cannot be saved
+        raise CheckpointError(
+            f"pipeline {pipeline!r}, processor {processor!r}: its state cannot be saved: {type(error).__name__}: {error};"
+            " leave out what cannot be with __getstate__, and make it anew in __setstate__"
+        ) from error
+
+
 def unpacked(stored: Packed) -> Any:
     """Return the value that was packed; a pickle may run code, and must be from where only its owner can write."""
     if stored.pickled:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from streamlab.batch import Batch, Hop
 from streamlab.columns import text_size
 from streamlab.errors import TraceError
-from streamlab.failures import CLUSTER_COLUMNS
 from streamlab.paths import Fate, Node, Paths
 from streamlab.tables import frame_of, table
 
@@ -341,11 +340,10 @@ class Traces:
         others = (*self._errors, *(line for _, _, line in self._slow))
         return next((line for line in others if line.number == number), None)
 
-    def table(self) -> pd.DataFrame:
-        """Return the traces table, by line number."""
+    def table(self, more: Sequence[str] = ()) -> pd.DataFrame:
+        """Return the traces table, by line number, with more columns of what lines know."""
         rows = [row for line in self.lines() for row in line.rows()]
-        where = CLUSTER_COLUMNS if any("worker" in row for row in rows) else ()
-        whole = table(rows, (*TRACE_COLUMNS, *where))
+        whole = table(rows, (*TRACE_COLUMNS, *more))
         if self.mode != "all":
             return whole
         import pandas as pd

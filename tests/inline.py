@@ -39,7 +39,7 @@ class Inline:
         self.opened += 1
         self._lost = False
 
-    def listen(self, tell: Callable[[str, int], None]) -> None:
+    def listen(self, topic: str, tell: Callable[[str, int], None]) -> None:
         self._tell = tell
 
     def workers(self) -> Sequence[WorkerInfo]:

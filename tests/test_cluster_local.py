@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -242,8 +244,10 @@ def test_what_ends_a_run_or_is_refused_is_covered_too(redact: Any) -> None:
 
 
 def test_a_stop_leaves_nothing_half_done(cluster: Shared, tmp_path: Path) -> None:
+    given = itertools.count()
+
     def lines() -> Iterator[str]:
-        yield from (f"line {n}" for n in range(10_000_000))
+        yield from (f"line {n}" for n in given)
 
     run = (
         Pipeline("p")
@@ -258,6 +262,66 @@ def test_a_stop_leaves_nothing_half_done(cluster: Shared, tmp_path: Path) -> Non
     assert written == [f"LINE {n}" for n in range(run.ledger["received"])]
     left = run.unfinished
     assert left["line_no"].tolist() == list(range(len(written), len(written) + len(left)))
+    assert len(written) + len(left) == next(given)  # what was taken is done or told of, the last line too
+
+
+def test_dask_remembers_no_more_tasks_of_a_long_run_than_of_a_short_one(
+    cluster: Shared, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driving, "LINEAGE", 10)
+    remembered: list[int] = []
+
+    def remember(line: Any) -> None:
+        assert cluster._cluster is not None
+        remembered.append(len(cluster._cluster.scheduler.tasks))
+
+    run = pipeline().run(log, output=remember, cluster=cluster, epoch_lines=50, partitions=2)
+    assert run.state == "finished", run.reason
+    a_epoch = max(remembered[:500]) / 10  # of the first ten epochs
+    assert max(remembered) < 20 * a_epoch  # of a hundred
+
+
+def unreadable() -> str:
+    raise FileNotFoundError("settings.ini")
+
+
+class Settings:
+    """Something that needs a file where it is unpickled."""
+
+    def __init__(self) -> None:
+        self.here = os.getpid()
+
+    def __call__(self, line: str) -> str:
+        return line
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return settings, (self.here,)
+
+
+def settings(driver: int) -> Settings:
+    return Settings() if os.getpid() == driver else Settings().__class__(*unreadable())
+
+
+def test_an_error_of_the_system_on_a_worker_is_no_lost_connection(cluster: Shared) -> None:
+    run = Pipeline("p").add("settings", Settings()).run(["a"], cluster=cluster)
+    assert run.state == "failed"
+    assert re.search(r"worker [01]: FileNotFoundError: settings.ini", str(run.exception))
+
+
+class Locked:
+    """Keeps what cannot be sent."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __call__(self, line: str) -> str:
+        return line
+
+
+def test_state_that_cannot_be_sent_is_named(cluster: Shared) -> None:
+    run = Pipeline("p").add("locked", Locked).run(["a"], cluster=cluster)
+    assert run.state == "failed"
+    assert "pipeline 'p', processor 'locked': its state cannot be saved: TypeError: cannot pickle" in str(run.exception)
 
 
 PROGRAM = """
@@ -371,7 +435,7 @@ class Late(Inline):
         super().__init__()
         self._folder = folder
 
-    def listen(self, tell: Any) -> None:
+    def listen(self, topic: str, tell: Any) -> None:
         (self._folder / "two.log").unlink()
 
 
@@ -382,6 +446,11 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         pipeline().run(["a"], cluster=3)
     with pytest.raises(RunError, match="give 'local', a scheduler's address"):
         pipeline().run(["a"], cluster="nonsense://x y")
+    with pytest.raises(RunError, match="workers=2 are those of a local cluster"):
+        pipeline().run(["a"], cluster=Inline(), workers=2)
+    for option in ({"partitions": 3}, {"epoch_lines": 3}, {"max_in_flight": 3}, {"ordered": True}):
+        with pytest.raises(RunError, match=f"{next(iter(option))}=.* is about a cluster: give cluster=, too"):
+            pipeline().run(["a"], **option)
     lock = threading.Lock()
     with pytest.raises(PipelineError, match="processor 'held': it cannot be sent to a worker"):
         Pipeline("p").add("held", lambda line: lock and line).run(["a"], cluster=Inline())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from streamlab import Pipeline
-from streamlab.errors import RunError
+from streamlab.crew import WorkerInfo
+from streamlab.errors import CheckpointError, RunError
 from streamlab.runners.cluster.backend import Gone
 from tests.inline import Inline
 from tests.waiting import until
@@ -135,6 +136,48 @@ def test_a_worker_that_is_gone_has_no_wrong_version() -> None:
     backend = connected()
     backend._client = Joining(OSError("Address removed."))
     assert len(backend.workers()) == 1
+
+
+class Late(Inline):
+    """A cluster whose workers come later."""
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        return super().workers() if self.count else []
+
+
+def test_a_run_waits_for_the_first_worker_and_says_so() -> None:
+    late = Late(0)
+    run = Pipeline("p").add("upper", str.upper).start(["a"], cluster=late)
+    until(lambda: run.state == "paused")
+    assert run.reason == "this process has no workers"
+    late.count = 1
+    assert run.wait(20).output["value"].tolist() == ["A"]
+
+
+def test_tables_of_a_run_on_a_cluster_have_their_columns_without_rows_too() -> None:
+    run = Pipeline("p").add("upper", str.upper).run(["a"], cluster=Inline(), trace=True)
+    assert {"source", "place", "worker"} <= {*run.errors} & {*run.traces}
+    assert run.errors.empty and run.latest_errors() == []
+    failed = Pipeline("p").add("number", int).run(["a"], cluster=Inline())
+    assert failed.latest_errors()[0]["worker"] == failed.errors["worker"][0] == "w0"
+    assert "worker" not in Pipeline("p").add("number", int).run(["a"]).latest_errors()[0]
+
+
+def test_resume_asks_for_what_was_not_remembered(tmp_path: Path) -> None:
+    (tmp_path / "in.log").write_text("mail a@b.example\n")
+    pipeline = Pipeline("p").add("number", int)
+    given = {"output": tmp_path / "out.log", "checkpoint": tmp_path / "state"}
+    first = pipeline.run(tmp_path / "in.log", cluster=Inline(), partitions=3, redact=["email"], **given)
+    assert "a@b.example" not in first.errors["line"][0]
+    (tmp_path / "in.log").write_text("mail a@b.example\nand c@d.example\n")
+    with pytest.raises(CheckpointError, match=r"does not say what cluster= was.*give it again, resume\(..., cluster=...\)"):
+        pipeline.resume(tmp_path / "state")
+    run = pipeline.resume(tmp_path / "state", cluster=None)
+    assert run.ledger["received"] == 2
+    assert "d.example" not in run.errors["line"].iloc[-1]  # what is covered is remembered
+    run = pipeline.resume(tmp_path / "state", redact=str.upper)
+    with pytest.raises(CheckpointError, match="does not say what redact= was"):
+        pipeline.resume(tmp_path / "state")
 
 
 class Away(Inline):

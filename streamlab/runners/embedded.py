@@ -10,7 +10,7 @@ from streamlab.batch import Batch, Chunk, Rows
 from streamlab.checkpoint import Checkpoint
 from streamlab.dead_letters import DeadLetterQueue
 from streamlab.engine import Engine
-from streamlab.errors import CheckpointError, ProcessorFailed
+from streamlab.errors import ProcessorFailed
 from streamlab.journal import Journal
 from streamlab.runners.endurance import OnOutage
 from streamlab.runners.host import LocalHost
@@ -21,7 +21,7 @@ from streamlab.runners.work import POLL_SECONDS, Work
 from streamlab.segments import Stopped
 from streamlab.sinks import Sink
 from streamlab.sources import Resumable, Source
-from streamlab.state import Packed, packed
+from streamlab.state import Packed, saved
 
 #: Seconds after which a batch is cut: what is done is handed on, the rest is the next one.
 PATIENCE = 0.1
@@ -209,14 +209,7 @@ class EmbeddedWork(Work):
         return {f"state/{name}": self._state(name, kept) for name, kept in self._engine.kept().items()}
 
     def _state(self, name: str, kept: Callable[[], Any]) -> Packed:
-        here = f"pipeline {self._engine.pipeline.name!r}, processor {name!r}"
-        try:
-            state = packed(kept())
-        except Exception as error:  # of the user's code, or of values that cannot be saved
-            raise CheckpointError(
-                f"{here}: its state cannot be saved: {type(error).__name__}: {error}; leave out what cannot be with"
-                " __getstate__, and make it anew in __setstate__"
-            ) from error
+        state = saved(self._engine.pipeline.name, name, kept)
         if state.pickled:
             self._tell_pickled(name)
         return state

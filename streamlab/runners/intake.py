@@ -9,7 +9,7 @@ from streamlab.batch import Chunk, Rows
 from streamlab.engine import Engine
 from streamlab.runners.host import LocalHost, cores
 from streamlab.runners.reader import Reader
-from streamlab.sources import Listening, Source
+from streamlab.sources import Source
 from streamlab.sources.files import FileSource
 
 #: Seconds that a batch should take: short, so that nothing waits long for its neighbours, and pauses and stops come soon.
@@ -22,8 +22,6 @@ FIRST_BATCH, MAX_BATCH = 1, 16_384
 FIRST_COLUMN, MAX_COLUMN = 256, 65_536
 #: Lines of a batch of columns from which it is worth to begin with it in another thread.
 LARGE = 8_192
-#: Seconds in which a source that listens has to give the last lines that have come to it.
-LEAVE_SECONDS = 5.0
 
 
 class Intake:
@@ -63,7 +61,7 @@ class Intake:
             SourceError: the source cannot be read on; all lines before that have been returned.
         """
         depth = self._depth if self._engine.parallel or self._limit > LARGE else 1
-        while len(self._ahead) < depth and not (self._ahead and self.reader is not None and self.reader.drained()):
+        while len(self._ahead) < depth and not (self._ahead and self.reader is not None and self.reader.empty()):
             chunk = self._take(0.0 if self._ahead else timeout)
             if chunk is None or not chunk.lines:
                 return self._ahead.popleft() if self._ahead else (chunk, None)
@@ -102,19 +100,12 @@ class Intake:
 
     def drained(self) -> bool:
         """Tell whether no lines are left that were taken from the source."""
-        if self._ahead:
-            return False
-        if self.reader is None:
-            return True
-        ended = self.reader.ended  # asked first: it may give its last lines just now
-        return self.reader.drained() and (ended or not isinstance(self._source, Listening))
+        return not self._ahead and (self.reader is None or self.reader.drained())
 
     def left(self) -> Iterator[Sequence[str]]:
         """Give away the lines that were taken from the source and not asked for."""
         while self._ahead:
             yield self._ahead.popleft()[0].lines
-        until = self._host.clock() + LEAVE_SECONDS
-        while self.reader is not None and not self.drained() and self._host.clock() < until:
-            chunk = self.reader.take(MAX_BATCH, 0.1)
-            if chunk is not None:
+        if self.reader is not None:
+            for chunk in self.reader.rest():
                 yield chunk.lines

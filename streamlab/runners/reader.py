@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from streamlab.batch import Chunk
-from streamlab.sources import Source
+from streamlab.sources import Listening, Source
 from streamlab.sources.items import size_of
 from streamlab.sources.iterables import IterableSource
 
+#: Seconds in which a source that listens has to give the last lines that have come to it.
+LEAVE_SECONDS = 5.0
 #: Chunks that may wait to be taken.
 CHUNKS = 2
+#: Lines of a chunk of the rest.
+CHUNK = 16_384
 #: Characters that may wait, where lines come one by one; and after how many items their size is looked at.
 WAITING_TEXT, LOOK = 16_777_216, 17
 
@@ -142,5 +147,18 @@ class Reader:
         return self._ended
 
     def drained(self) -> bool:
-        """Tell whether nothing is left in the buffer."""
+        """Tell whether nothing is left in the buffer, and of what listens, that nothing comes any more."""
+        ended = self._ended  # asked first: it may give its last lines just now
+        return self.empty() and (ended or not isinstance(self.source, Listening))
+
+    def empty(self) -> bool:
+        """Tell whether nothing is in the buffer."""
         return not self._buffer and self._left is None
+
+    def rest(self) -> Iterator[Chunk]:
+        """Give away what is left, for as long as that takes, but for `LEAVE_SECONDS` at most."""
+        until = time.monotonic() + LEAVE_SECONDS
+        while not self.drained() and time.monotonic() < until:
+            chunk = self.take(CHUNK, 0.1)
+            if chunk is not None:
+                yield chunk

@@ -27,8 +27,10 @@ def backend_of(cluster: Any, workers: int | None) -> Backend:
         workers: processes of a local cluster; by default as many as there are cores.
 
     Raises:
-        RunError: there is none.
+        RunError: there is none, or it has workers of its own.
     """
+    if workers is not None and cluster != "local":
+        raise RunError(f"workers={workers} are those of a local cluster, and {cluster} has its own: leave it out")
     if isinstance(cluster, Backend):
         backend = cluster
     else:
@@ -37,7 +39,9 @@ def backend_of(cluster: Any, workers: int | None) -> Backend:
         backend = DaskBackend(cluster, workers)
     try:
         backend.open()
-    except Gone as gone:
+    except BaseException as error:
         backend.close()
-        raise RunError(f"{gone}; start it, or give another cluster=") from gone
+        if not isinstance(error, Gone):
+            raise
+        raise RunError(f"{error}; start it, or give another cluster=") from error
     return backend

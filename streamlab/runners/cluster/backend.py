@@ -46,8 +46,13 @@ class Backend(Protocol):
         """
         ...
 
-    def listen(self, tell: Callable[[str, int], None]) -> None:
-        """Have a function called, in any thread, with a worker's name and how many lines more it has worked on."""
+    def listen(self, topic: str, tell: Callable[[str, int], None]) -> None:
+        """Have a function called, in any thread, with a worker's name and how many lines more it has worked on.
+
+        Args:
+            topic: tells this run from others on the same engine.
+            tell: the function.
+        """
         ...
 
     def workers(self) -> Sequence[WorkerInfo]:

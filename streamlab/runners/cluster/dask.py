@@ -34,8 +34,6 @@ from streamlab.errors import RunError
 from streamlab.runners.cluster.backend import Gone, Killed
 from streamlab.runners.host import cores
 
-#: What workers tell about goes to a topic of this name.
-TOPIC = "streamlab"
 #: Seconds to find a scheduler at its address.
 CONNECT_SECONDS = 10.0
 #: Seconds without a word after which a connection, or a worker, counts as lost. Connections shorter than that warn.
@@ -67,9 +65,11 @@ class DaskBackend:
         self._cluster: SpecCluster | None = None
         self._client: Client | None = None
         self._given = cluster if isinstance(cluster, Client) else None
+        self._security = cluster.security if isinstance(cluster, Client) else None
         self._address = cluster.scheduler.address if isinstance(cluster, Client) else cluster
         self.name = "a local cluster" if cluster == "local" else f"the cluster at {self._address}"
         self._alike: set[str] = set()  # addresses of workers that have the same version
+        self._topic = ""  # what workers tell goes there
         self._ended = threading.Event()
         self._direct = False  # whether workers can be reached from here; else results come by way of the scheduler
 
@@ -91,7 +91,7 @@ class DaskBackend:
             elif not _reached(self._address, CONNECT_SECONDS):  # a client would go on trying
                 raise Gone(f"there is no scheduler at {self._address}")
             else:
-                self._client = Client(self._address, timeout=CONNECT_SECONDS, set_as_default=False)
+                self._client = Client(self._address, timeout=CONNECT_SECONDS, security=self._security, set_as_default=False)
         except (OSError, TimeoutError) as error:
             raise Gone(f"there is no scheduler at {self._address}: {error}") from error
         except ValueError as error:  # no address
@@ -99,11 +99,13 @@ class DaskBackend:
                 f"cluster={self._address!r} is no address: give 'local', a scheduler's address such as"
                 " 'tcp://10.0.0.5:8786', or a dask.distributed.Client"
             ) from error
-        self._direct = self._direct or all(map(_reached, [worker.address for worker in self.workers()]))
+        workers = self.workers()
+        self._direct = self._direct or (bool(workers) and all(_reached(worker.address) for worker in workers))
 
-    def listen(self, tell: Callable[[str, int], None]) -> None:
-        """Hear how far workers are."""
-        self._call(lambda client: client.subscribe_topic(TOPIC, lambda event: tell(*event[1])))
+    def listen(self, topic: str, tell: Callable[[str, int], None]) -> None:
+        """Hear how far workers are; as of `Backend.listen`."""
+        self._topic = topic
+        self._call(lambda client: client.subscribe_topic(topic, lambda event: tell(*event[1])))
 
     def _check_versions(self, addresses: Collection[str]) -> None:
         """See that workers have this version of streamlab.
@@ -151,7 +153,9 @@ class DaskBackend:
     def submit(self, name: str, function: Callable[..., Any], *args: Any, home: WorkerInfo | None = None) -> Any:
         """Have a function called; as of `Backend.submit`."""
         where = {} if home is None else {"workers": [home.address]}
-        return self._noticed(lambda client: client.submit(_there, function, *args, key=name, pure=False, **where))
+        return self._noticed(
+            lambda client: client.submit(_there, self._topic, function, *args, key=name, pure=False, **where)
+        )
 
     def put(self, data: bytes) -> Any:
         """Bring data to a worker; as of `Backend.put`."""
@@ -213,20 +217,30 @@ class DaskBackend:
 
     def close(self) -> None:
         """Let go of the cluster; a local one ends."""
+        if self._given is not None and self._client is self._given and self._topic:
+            with contextlib.suppress(Gone):  # of a connection that is lost already
+                self._call(lambda client: client.unsubscribe_topic(self._topic))
         self._close_client()
         cluster, self._cluster = self._cluster, None
         if cluster is not None:
             cluster.close(timeout=5)
 
 
-def _there(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function on a worker, which says who it is and how far."""
+def _there(topic: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function on a worker, which says who it is and how far.
+
+    Raises:
+        RunError: it raised an ``OSError``: where results are asked for that would be one of the connection.
+    """
     worker = get_worker()
     name = str(worker.name)
     more: dict[str, Any] = {"worker": name}
     if "say" in inspect.signature(function).parameters:
-        more["say"] = lambda lines: worker.log_event(TOPIC, (name, lines))
-    return function(*args, **more)
+        more["say"] = lambda lines: worker.log_event(topic, (name, lines))
+    try:
+        return function(*args, **more)
+    except OSError as error:
+        raise RunError(f"worker {name}: {type(error).__name__}: {error}") from error
 
 
 def _reached(address: str, seconds: float = 1.0) -> bool:
@@ -300,7 +314,11 @@ def _local(count: int) -> SpecCluster:
             name="streamlab",
             silence_logs=logging.CRITICAL,
         )
-    until = time.monotonic() + 30
-    while len(cluster.scheduler.workers) < count and time.monotonic() < until:
-        time.sleep(0.01)
+    try:
+        until = time.monotonic() + 30
+        while len(cluster.scheduler.workers) < count and time.monotonic() < until:
+            time.sleep(0.01)
+    except BaseException:  # Ctrl-C: workers would go on for as long as this process does
+        cluster.close(timeout=5)
+        raise
     return cluster

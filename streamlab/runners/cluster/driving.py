@@ -37,6 +37,9 @@ from streamlab.state import Packed
 
 #: Nodes of the run's path tree after which a new one is begun.
 MAX_PATHS = 50_000
+#: Epochs after which all before are committed first: a task on a partition needs the one before it there, and as long as
+#: one needs another, Dask remembers it.
+LINEAGE = 128
 #: Seconds between two looks at a source that has nothing for now.
 IDLE_SECONDS = 0.1
 #: Seconds between two attempts to find a scheduler, or workers.
@@ -100,14 +103,19 @@ class ClusterWork(Work):
             checkpoint=checkpoint,
             on_outage=on_outage,
         )
+        journal.on_cluster = True
         self._backend = backend
         self._job = job
         self._planning = Planning(source, scale, self._host.clock, careful=careful)
         self.reader = self._planning.reader
         self._keeping = Keeping(job, kept)
-        self._submission = Submission(backend, job, Sealed.of(job))
+        sealed = Sealed.of(job)
+        self._submission = Submission(backend, job, sealed)
+        self._topic = f"streamlab-{sealed.id}"
+        self._said: deque[tuple[str, int]] = deque()  # what workers have said of how far they are
         self._under_way: deque[Epoch] = deque()
         self._left: list[Epoch] = []  # those that a stop did not wait for
+        self._stop_until: float | None = None
         self._paths = Paths()
         self._workers: Sequence[WorkerInfo] = ()
         self._looked = 0.0
@@ -124,7 +132,7 @@ class ClusterWork(Work):
 
     def _open(self) -> None:
         """Begin with the workers that are there."""
-        self._backend.listen(self._estimate)
+        self._listen()
         self._submission.begin(self._keeping.restores())
 
     def _settle(self) -> None:
@@ -132,9 +140,11 @@ class ClusterWork(Work):
 
     def _let_go(self) -> None:
         """Throw away what is under way, and let go of the cluster."""
-        for epoch in self._under_way:
-            self._cancel(epoch)
-        self._backend.close()
+        try:
+            for epoch in self._under_way:
+                self._cancel(epoch)
+        finally:
+            self._backend.close()
 
     def give_up(self) -> None:
         """Keep the lines as unfinished that the driver has read, and that were not committed."""
@@ -155,25 +165,32 @@ class ClusterWork(Work):
         """Plan, submit and commit until the source has ended, or a stop was asked for."""
         while True:
             self._hold()
-            if self.stopping.is_set():
+            if self.stopping.is_set() and (self._planning.drained() or not self._workers or self._too_late()):
                 return self._drained()
             try:
                 self._planning.plan(max(sum(worker.threads for worker in self._look()), 1), len(self._under_way))
                 self._submit()
                 if not self._under_way and self._planning.ended():
-                    return True
+                    return not self.stopping.is_set()
                 self._commit_if_done()
             except LOSSES as lost:
                 self._begin_anew(lost)
+                if self.stopping.is_set():
+                    return self._drained()
             self._save_if_due()
             self.books.tick()
+
+    def _too_late(self) -> bool:
+        """Tell whether it is so long after a stop that the run must end."""
+        now = self._host.clock()
+        self._stop_until = self._stop_until or now + DRAIN_SECONDS * 0.9
+        return now > self._stop_until
 
     def _drained(self) -> bool:
         """Commit what is under way, as far as that is done in time; the rest has not happened."""
         self._phase = "draining"
-        until = self._host.clock() + DRAIN_SECONDS * 0.9
         try:
-            while self._under_way and self._host.clock() < until:
+            while self._under_way and not self._too_late():
                 self._commit_if_done()
                 self._save_if_due()
                 self.books.tick()
@@ -191,6 +208,8 @@ class ClusterWork(Work):
         ahead = self._planning.ahead
         while ahead and self._look():
             epoch = ahead[0]
+            if self._under_way and epoch.number % LINEAGE == 0 and len(self._job.stages) > 1:
+                return
             if self._failed >= SUSPECT:  # alone, and functions in processes of their own: one line may be to blame
                 if self._under_way:
                     return
@@ -227,6 +246,7 @@ class ClusterWork(Work):
             ProcessorFailed: a processor with ``on_error="stop"`` failed; the epoch is not committed.
         """
         if not self._under_way:
+            self._tell_of_workers()
             self._host.sleep(IDLE_SECONDS)
             return
         epoch = self._under_way[0]
@@ -234,8 +254,7 @@ class ClusterWork(Work):
         handles = [task.item("report") for task in epoch.tasks()]
         if not all(map(self._backend.done, handles)):
             self._backend.wait(POLL_SECONDS)
-            there = self._look()
-            self._wait_for(self._backend.name, None if there else f"{self._backend.name} has no workers")
+            self._tell_of_workers()
             return
         results = self._backend.results(handles)
         reports: list[Report] = [pickle.loads(made["report"] if isinstance(made, dict) else made) for made in results]
@@ -246,6 +265,10 @@ class ClusterWork(Work):
         self._submission.committed(epoch, {place: self._keeping.tip(place) for place in epoch.keepers})
         self._backend.release([handle for task in epoch.tasks() for handle in task.handles()])
         self._failed, self._committed = 0, self._host.clock()
+
+    def _tell_of_workers(self) -> None:
+        """Say so when there are none."""
+        self._wait_for(self._backend.name, None if self._look() else f"{self._backend.name} has no workers")
 
     def _tell_of_no_commit(self, epoch: Epoch) -> None:
         """Say so when nothing has been committed for long."""
@@ -284,7 +307,7 @@ class ClusterWork(Work):
         """
         tokens = {task.name: report.token for task, report in zip(epoch.tasks(), reports, strict=True)}
         for (place, task), report in zip(sorted(epoch.keepers.items()), reports[len(epoch.readers) :], strict=True):
-            expected = [tokens[source.name] for source in task.sources]
+            expected = [tokens[name] for name in task.sources]
             if report.inputs != [*expected, self._keeping.tip(place)]:
                 raise StateLost(f"stage {place[0]}, partition {place[1]}: a task was done once more, and others not")
 
@@ -364,7 +387,7 @@ class ClusterWork(Work):
             try:
                 if not connected:
                     self._backend.open()
-                    self._backend.listen(self._estimate)
+                    self._listen()
                     connected = True
                 self._looked = 0.0
                 if self._look():
@@ -381,6 +404,11 @@ class ClusterWork(Work):
 
     def _look(self) -> Sequence[WorkerInfo]:
         """Return the workers, as of a second ago at most."""
+        if self._said:
+            with self.books.reading() as journal:
+                while self._said:
+                    name, lines = self._said.popleft()
+                    journal.estimates[name] = journal.estimates.get(name, 0) + lines
         now = self._host.clock()
         if now - self._looked > 1.0:
             self._workers, self._looked = self._backend.workers(), now
@@ -391,10 +419,9 @@ class ClusterWork(Work):
                     raise StateLost(f"stage {stage}, partition {partition}: worker {worker.name} is gone")
         return self._workers
 
-    def _estimate(self, worker: str, lines: int) -> None:
-        """Take note of what a worker says of how far it is."""
-        with self.books.reading() as journal:
-            journal.estimates[worker] = journal.estimates.get(worker, 0) + lines
+    def _listen(self) -> None:
+        """Have workers tell how far they are; whoever hears it is Dask's, and is not to wait for this run."""
+        self._backend.listen(self._topic, lambda worker, lines: self._said.append((worker, lines)))
 
     def _cancel(self, epoch: Epoch) -> None:
         self._backend.cancel([handle for task in epoch.tasks() for handle in task.handles()])

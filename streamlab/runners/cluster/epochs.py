@@ -59,15 +59,13 @@ class Task:
         name: of the task.
         whole: the task itself.
         items: by key; none where nothing is sent to later stages, as whoever needs the result may as well have all of it.
-        sources: tasks of earlier stages, of which it has a block each.
-        before: of a partition, the token before it, or the task before it that has it.
+        sources: names of the tasks of earlier stages, of which it has a block each.
     """
 
     name: str
     whole: Handle
     items: Mapping[Any, Handle] = field(default_factory=dict)
-    sources: Sequence[Task] = ()
-    before: str | Task = ""
+    sources: Sequence[str] = ()
 
     def item(self, key: Any) -> Handle:
         """Return the task that gives an item, or the whole result, if there is no other."""
@@ -157,7 +155,7 @@ class Submission:
         home = self.homes.setdefault(place, workers[(partition + stage) % len(workers)])
         whole = self._backend.submit(name, see, self._sealed, stage, partition, blocks, tip, restore, epoch.last, home=home)
         task = self._task(name, stage, whole, "report", "tip")
-        task.sources, task.before = sources, before
+        task.sources = [source.name for source in sources]
         return task
 
     def _task(self, name: str, stage: int, whole: Handle, *keys: Any) -> Task:

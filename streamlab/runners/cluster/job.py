@@ -9,7 +9,6 @@ import sys
 import sysconfig
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,7 +182,8 @@ class Site:
     Attributes:
         job: the job.
         redactor: covers texts.
-        asked: when it was asked for the last time.
+        asked: when it was asked for the last time, or done with.
+        busy: how many tasks use it now.
     """
 
     def __init__(self, job: Job) -> None:
@@ -191,13 +191,19 @@ class Site:
         self.redactor = None if job.redact is None else Redactor(job.redact)
         self._free: dict[bool, list[Engine]] = {False: [], True: []}
         self._kept: dict[tuple[int, int], tuple[str, Engine]] = {}
-        self._hosts: list[LocalHost] = []
+        self._hosts: dict[Engine, LocalHost] = {}
         self.asked = 0.0
+        self.busy = 0
 
     def close(self) -> None:
         """Let go of threads and processes."""
-        for host in self._hosts:
+        for host in self._hosts.values():
             host.close()
+        self._hosts.clear()
+
+    def _drop(self, engine: Engine) -> None:
+        """Let go of the threads and processes of an engine that nobody will use."""
+        self._hosts.pop(engine).close()
 
     @contextmanager
     def reader(self, careful: bool) -> Iterator[Engine]:
@@ -207,13 +213,16 @@ class Site:
         except IndexError:
             engine = self._engine(0, parallel=careful)
         engine.reset_clock()
-        yield engine
+        try:
+            yield engine
+        except BaseException:
+            self._drop(engine)
+            raise
         self._free[careful].append(engine)
 
     def _engine(self, number: int, *, parallel: bool = False, kept: Mapping[str, Any] | None = None) -> Engine:
         host = LocalHost(threading.Event())  # one an engine: it has threads and an event loop, and is not for two at a time
-        self._hosts.append(host)
-        return Engine(
+        engine = Engine(
             self.job.pipeline,
             host,
             observe_all=self.job.trace == "hops",
@@ -222,11 +231,16 @@ class Site:
             only=self.job.stages[number].processors,
             tracked=number > 0,
         )
+        self._hosts[engine] = host
+        return engine
 
     def take(self, number: int, partition: int, tip: str) -> Engine | None:
         """Take the engine of a partition away, if it is where ``tip`` says; whoever has it brings it back with `keep`."""
         kept = self._kept.pop((number, partition), None)
-        if kept is None or kept[0] != tip:
+        if kept is None:
+            return None
+        if kept[0] != tip:
+            self._drop(kept[1])
             return None
         kept[1].reset_clock()
         return kept[1]
@@ -237,22 +251,30 @@ class Site:
 
     def keep(self, number: int, partition: int, tip: str, engine: Engine) -> None:
         """Keep the engine of a partition for the next task."""
+        if (other := self._kept.get((number, partition))) is not None:
+            self._drop(other[1])
         self._kept[number, partition] = tip, engine
 
 
-_sites: OrderedDict[str, Site] = OrderedDict()
+_sites: dict[str, Site] = {}
 _lock = threading.Lock()
 
 
-def site_of(sealed: Sealed) -> Site:
-    """Return what this process keeps of a job."""
+@contextmanager
+def at_site(sealed: Sealed) -> Iterator[Site]:
+    """Give what this process keeps of a job, for a task of it."""
     now = time.monotonic()
     with _lock:
-        site = _sites.pop(sealed.id, None) or Site(pickle.loads(sealed.data))
-        site.asked = now
-        for id, other in list(_sites.items()):  # the one that was asked for longest ago first
-            if now - other.asked < FORGOTTEN:
-                break
-            _sites.pop(id).close()
+        site = _sites.get(sealed.id) or Site(pickle.loads(sealed.data))
         _sites[sealed.id] = site
-    return site
+        site.asked = now
+        site.busy += 1
+        for id, other in list(_sites.items()):
+            if not other.busy and now - other.asked > FORGOTTEN:
+                _sites.pop(id).close()
+    try:
+        yield site
+    finally:
+        with _lock:
+            site.asked = time.monotonic()
+            site.busy -= 1

@@ -100,6 +100,10 @@ class Planning:
             raise self.trouble
         return self._splitting.exhausted
 
+    def drained(self) -> bool:
+        """Tell whether all lines are in epochs that were taken from a source that cannot give them once more."""
+        return self._shipping is None or self._shipping.drained()
+
     def again(self, epochs: Iterable[Epoch]) -> None:
         """Take back epochs that are to be submitted once more, those that come first in front."""
         self.ahead.extendleft(reversed([*epochs]))
@@ -121,10 +125,10 @@ class Planning:
         self._splitting.finished(part, end)
 
     def shipped(self, epochs: Iterable[Epoch]) -> Iterator[Shipped]:
-        """Yield what was read here: for epochs, and for those that were not planned yet."""
+        """Yield what was read here, for epochs, and what is in none; nothing is read after that."""
         for epoch in epochs:
             for _, part in epoch.parts:
                 if isinstance(part, Shipped):
                     yield part
         if self._shipping is not None:
-            yield from self._shipping.left()
+            yield from self._shipping.rest()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamlab.batch import Chunk
-from streamlab.runners.reader import Reader
+from streamlab.runners.reader import CHUNK, Reader
 from streamlab.sources import Resumable, Source
 
-#: Lines that are asked of a source at a time.
-CHUNK = 16_384
 #: Lines that are few, to be taken by themselves.
 FEW = 1_000
 #: Seconds that it is looked what has come.
@@ -106,6 +104,17 @@ class Shipping:
             room -= len(chunk.lines)
         self._waiting, self._since = [], None
         return [part for part in made if part.kept]
+
+    def drained(self) -> bool:
+        """Tell whether no lines are left that were taken from a source that cannot give them once more."""
+        return self.reader is None or (not self._waiting and self.reader.drained())
+
+    def rest(self) -> Iterator[Shipped]:
+        """Give away all lines that were taken from the source, of what listens also those that come just now."""
+        yield from self.left()
+        if self.reader is not None:
+            for chunk in self.reader.rest():
+                yield Shipped([chunk], [])
 
     def _take(self, limit: int) -> Chunk | None:
         chunk: Chunk | None

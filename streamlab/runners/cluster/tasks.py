@@ -6,6 +6,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,10 @@ from streamlab.batch import Chunk
 from streamlab.errors import BrokenOff
 from streamlab.runners.cluster.collector import Collector, received
 from streamlab.runners.cluster.exchange import put_together
-from streamlab.runners.cluster.job import Sealed, Site, site_of
+from streamlab.runners.cluster.job import Sealed, Site, at_site
 from streamlab.runners.cluster.report import FLUSH, Done
 from streamlab.sources import Part
-from streamlab.state import Packed, joined, packed, unpacked
+from streamlab.state import Packed, joined, saved, unpacked
 
 #: Lines that an engine is given at a time.
 BATCH = 16_384
@@ -69,10 +70,9 @@ def read(
     Raises:
         SourceError: a range cannot be read.
     """
-    site, start = site_of(sealed), time.perf_counter()
-    collector = Collector(site, 0)
-    said, saying = 0, start
-    with site.reader(careful) as engine:
+    said, saying = 0, (start := time.perf_counter())
+    with at_site(sealed) as site, site.reader(careful) as engine:
+        collector = Collector(site, 0)
         for number, data in zip(numbers, parts, strict=True):
             part: Part = pickle.loads(data)
             chunks = _Chunks(part, site, engine.takes_columns)
@@ -154,32 +154,40 @@ def see(
 
     Raises:
         StateLost: this worker does not have the state of the partition.
+        CheckpointError: the state of a processor cannot be sent.
     """
-    site, start = site_of(sealed), time.perf_counter()
-    token = before["tip"] if isinstance(before, Mapping) else before
-    tip = token.decode() if isinstance(token, bytes) else token
-    engine = site.take(number, partition, tip)
-    if engine is None:
-        if restore is None or restore.tip != tip:
-            raise StateLost(f"stage {number}, partition {partition}")
-        engine = site.restored(number, {name: joined(map(unpacked, chain)) for name, chain in restore.chains.items()})
-    collector = Collector(site, number)
-    tokens, came = received(blocks)
-    collector.report.inputs = [*tokens, tip]
-    if came:
-        arrived = put_together(came, engine.paths)
-        found = arrived.rows.ids.copy()
-        collector.take(engine.go_on(arrived.rows), arrived.places, arrived.offsets, arrived.kept, found)
-    here = site.job.here(number, partition)
-    if flush and collector.report.stopped is None:
-        given = 0
-        for batch in engine.flush(here):
-            count = len(batch.ids)
-            lines = np.arange(given, given + count, dtype=np.int64) + (partition << 32)
-            origins = np.column_stack((np.full(count, FLUSH + number), lines))
-            collector.take(replace(batch, lines=[""] * count, origin=None), origins, kept=np.zeros(count, dtype=np.bool_))
-            given += count
-    made = collector.report
-    made.kept = {name: packed(engine.changed(name)) for name in here if site.job.pipeline.processors[name].keeps is not None}
-    site.keep(number, partition, made.token, engine)
-    return collector.finished(worker, time.perf_counter() - start) | {"tip": made.token.encode()}
+    start = time.perf_counter()
+    with at_site(sealed) as site:
+        token = before["tip"] if isinstance(before, Mapping) else before
+        tip = token.decode() if isinstance(token, bytes) else token
+        engine = site.take(number, partition, tip)
+        if engine is None:
+            if restore is None or restore.tip != tip:
+                raise StateLost(f"stage {number}, partition {partition}")
+            engine = site.restored(number, {name: joined(map(unpacked, chain)) for name, chain in restore.chains.items()})
+        collector = Collector(site, number)
+        tokens, came = received(blocks)
+        collector.report.inputs = [*tokens, tip]
+        if came:
+            arrived = put_together(came, engine.paths)
+            found = arrived.rows.ids.copy()
+            collector.take(engine.go_on(arrived.rows), arrived.places, arrived.offsets, arrived.kept, found)
+        here = site.job.here(number, partition)
+        if flush and collector.report.stopped is None:
+            given = 0
+            for batch in engine.flush(here):
+                count = len(batch.ids)
+                lines = np.arange(given, given + count, dtype=np.int64) + (partition << 32)
+                origins = np.column_stack((np.full(count, FLUSH + number), lines))
+                collector.take(
+                    replace(batch, lines=[""] * count, origin=None), origins, kept=np.zeros(count, dtype=np.bool_)
+                )
+                given += count
+        made = collector.report
+        made.kept = {
+            name: saved(site.job.pipeline.name, name, partial(engine.changed, name))
+            for name in here
+            if site.job.pipeline.processors[name].keeps is not None
+        }
+        site.keep(number, partition, made.token, engine)
+        return collector.finished(worker, time.perf_counter() - start) | {"tip": made.token.encode()}
