@@ -2,10 +2,12 @@
 
 ``driving``     the driver: has epochs done, commits them in order
 ``planning``    what a source has, cut into epochs
+``shipping``    lines that workers cannot read themselves
 ``epochs``      an epoch as the tasks that it is submitted as
+``job``         what all tasks of a run have in common, and what a worker keeps
 ``tasks``       what workers do: read ranges, see what comes to a partition
 ``exchange``    rows on their way from one stage to the next, by ``partitions``
-``collector``   what a task gathers, to be told in a ``report``
+``collector``   what a task gathers, to be told in a ``report``, as a ``delta`` of the ledger
 ``merging``     reports of an epoch put together
 ``keeping``     what processors keep, as of the last commit
 ``backend``     what is needed of a distributed engine; ``dask`` has it
