@@ -7,10 +7,12 @@ is looked at. Frames are known by their code: the engine's own tell, by their va
 from __future__ import annotations
 
 import dis
+import gc
 import os
 import re
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ BETWEEN = {"streamlab", "threading", "concurrent", "queue", "asyncio", "selector
 #: Where code is that comes with Python, or was installed.
 LIBRARIES = tuple({os.path.dirname(os.__file__), *sysconfig.get_paths().values()})
 OWN = os.path.dirname(os.path.dirname(__file__))
+
+_listing = threading.Lock()
 
 
 class Spot(NamedTuple):
@@ -94,9 +98,25 @@ def find(thread: int, *, ask: bool = True) -> Place:
     return look.place
 
 
+def _frames() -> dict[int, FrameType]:
+    """Return the innermost frame of each thread.
+
+    Meanwhile no rubbish is collected: an interpreter that does that while it lists frames may stand still for ever, with a
+    lock that threads which begin or end wait for (https://github.com/python/cpython/issues/106883).
+    """
+    with _listing:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames()
+        finally:
+            if collects:
+                gc.enable()
+
+
 def _trail(thread: int | None) -> Iterator[FrameType]:
     """Yield the frames of a thread, outermost first, then those of the thread that it waits for."""
-    frames = sys._current_frames()
+    frames = _frames()
     while thread in frames:
         stack = []
         frame: FrameType | None = frames.pop(thread)
