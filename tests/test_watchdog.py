@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -308,3 +310,39 @@ def test_what_held_the_interpreter_is_told_when_it_lets_go() -> None:
         message = it.told[0].message
         assert re.search(r"processor 'holds', line 102: has been running for .* at tests/test_watchdog\.py", message)
         assert message.endswith('it let nothing else in this program run, which isolation="process" would')
+
+
+STANDS_STILL = """
+import _thread, gc, os, threading, time
+from streamlab.runners.whereabouts import find
+
+class Rubbish:
+    def __init__(self):
+        self.cycle = self
+    def __del__(self):
+        time.sleep(0.0001)  # another thread has its turn while rubbish is collected
+        Rubbish()
+
+def begin():
+    while True:
+        _thread.start_new_thread(time.sleep, (0,))
+        time.sleep(0.0002)
+
+gc.disable()
+threading.Thread(target=begin, daemon=True).start()
+Rubbish()
+for _ in range(25):
+    gc.set_threshold(1)
+    gc.enable()
+    find(0)
+    gc.disable()
+    gc.collect()
+print("went on", flush=True)
+os._exit(0)
+"""
+
+
+def test_looking_does_not_bring_the_interpreter_to_stand_still() -> None:
+    """As listing frames does while threads begin, in Python 3.11, if rubbish is collected meanwhile."""
+    done = subprocess.run([sys.executable, "-c", STANDS_STILL], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "went on\n", done.stderr
